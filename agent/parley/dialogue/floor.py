@@ -1,0 +1,410 @@
+"""Who has the floor: a pure state machine in the manner of a protocol library.
+
+Theory of operation
+-------------------
+``Floor.step(percept) -> list[Act]`` is called once a tick with what is known at its end. The
+floor has no clock (time comes from the percept), does no I/O and draws no random numbers, so
+the same percepts always give the same acts.
+
+A step does three things. It *reads* the percept into at most one ``Event`` for the state it is
+in (``_EVENTS``: which questions a state asks, in order of urgency). It looks (state, event) up
+in ``TABLE``, the one literal table of this module, which names the next state and the acts; the
+documentation's diagram is generated from it. It *makes* those acts from its small memory: the
+number of the reply in hand, when the user was last heard, since when the agent is ducked.
+
+The states say whose turn it is:
+
+* ``IDLE``     nobody speaks.
+* ``USER``     the user speaks.
+* ``PAUSE``    the user is silent, perhaps finished. A reply may already be made (speculated).
+* ``THINK``    the user's turn is committed, its reply has no sound yet.
+* ``HELD``     as THINK, but the user makes a sound again: the reply waits until it is clear
+  whether the user goes on.
+* ``AGENT``    the agent speaks.
+* ``OVERLAP``  both do; the agent is ducked until it is decided who goes on.
+
+Waiting for the end of a turn is one continuous rule (``FloorPolicy.wait_ms``): the more complete
+the user's words, the shorter the wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from parley.dialogue.acts import (
+    Act,
+    Backchannel,
+    Commit,
+    Discard,
+    Duck,
+    Listen,
+    Speak,
+    Speculate,
+    Unduck,
+    Yield,
+)
+from parley.dialogue.percepts import Percept, Sound
+from parley.minds.base import Cause
+
+
+class State(Enum):
+    IDLE = "idle"
+    USER = "user"
+    PAUSE = "pause"
+    THINK = "think"
+    HELD = "held"
+    AGENT = "agent"
+    OVERLAP = "overlap"
+
+
+class Event(Enum):
+    ONSET = "onset"  # the user's voice begins
+    OFFSET = "offset"  # it has been silent for a moment
+    THOUGHT = "thought"  # the words so far are worth a speculated reply
+    NOD = "nod"  # a long turn pauses: a good moment for a listener's word
+    TURN_ENDS = "turn ends"  # waited long enough for these words
+    NOTHING_SAID = "nothing said"  # there was sound, but no words
+    READY = "ready"  # the reply's first samples are there
+    DONE = "done"  # the reply was played to its end, or had no sound
+    CUT_IN = "cut in"  # the user wants the floor
+    RELEASE = "release"  # the user did not want it
+    REQUEST = "request"  # the application asks for a reply
+    STOP = "stop"  # the application stops the agent
+    NO_INPUT = "no input"  # silence for long
+
+
+class Row(NamedTuple):
+    next: State
+    acts: tuple[str, ...] = ()
+
+
+_S, _E = State, Event
+TABLE: dict[tuple[State, Event], Row] = {
+    (_S.IDLE, _E.ONSET): Row(_S.USER, ("listen",)),
+    (_S.IDLE, _E.REQUEST): Row(_S.THINK, ("speculate", "commit")),
+    (_S.IDLE, _E.NO_INPUT): Row(_S.THINK, ("speculate", "commit")),
+    (_S.USER, _E.OFFSET): Row(_S.PAUSE),
+    (_S.PAUSE, _E.ONSET): Row(_S.USER, ("discard",)),
+    (_S.PAUSE, _E.THOUGHT): Row(_S.PAUSE, ("discard", "speculate")),
+    (_S.PAUSE, _E.NOD): Row(_S.PAUSE, ("backchannel",)),
+    (_S.PAUSE, _E.TURN_ENDS): Row(_S.THINK, ("speculate", "commit")),
+    (_S.PAUSE, _E.NOTHING_SAID): Row(_S.IDLE, ("discard",)),
+    (_S.THINK, _E.READY): Row(_S.AGENT, ("speak",)),
+    (_S.THINK, _E.DONE): Row(_S.IDLE),
+    (_S.THINK, _E.ONSET): Row(_S.HELD),
+    (_S.THINK, _E.STOP): Row(_S.IDLE, ("yield",)),
+    (_S.HELD, _E.CUT_IN): Row(_S.USER, ("yield", "listen")),
+    (_S.HELD, _E.RELEASE): Row(_S.THINK),
+    (_S.HELD, _E.DONE): Row(_S.USER, ("listen",)),
+    (_S.HELD, _E.STOP): Row(_S.USER, ("yield", "listen")),
+    (_S.AGENT, _E.ONSET): Row(_S.OVERLAP, ("duck",)),
+    (_S.AGENT, _E.DONE): Row(_S.IDLE),
+    (_S.AGENT, _E.STOP): Row(_S.IDLE, ("yield",)),
+    (_S.OVERLAP, _E.CUT_IN): Row(_S.USER, ("yield", "listen")),
+    (_S.OVERLAP, _E.RELEASE): Row(_S.AGENT, ("unduck",)),
+    (_S.OVERLAP, _E.DONE): Row(_S.USER, ("unduck", "listen")),
+    (_S.OVERLAP, _E.STOP): Row(_S.USER, ("yield", "listen")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FloorPolicy:
+    """Every number the floor decides by. Times in ms."""
+
+    offset_ms: int = 100
+    """Silence after which a user is said to pause: above the closures inside words (60-90 ms)."""
+
+    wait_complete_ms: int = 200
+    """Wait when the words are surely a whole turn."""
+    wait_unsure_ms: int = 600
+    """... when nothing is known about them."""
+    wait_open_ms: int = 1400
+    """... when they are surely unfinished ("my order number is")."""
+    late_words_ms: int = 300
+    """Longest extra wait for a recogniser that still owes words."""
+
+    nothing_ms: int = 900
+    """Silence after sound without words that means nothing was said."""
+    mumble_ms: int = 700
+    """Voice without words longer than this is a turn all the same: the mind asks again."""
+
+    decide_ms: int = 1000
+    """An overlap is decided within this time."""
+    release_ms: int = 180
+    """Silence after which an undecided sound over the agent is over."""
+    cut_in: float = 0.7
+    """P(interruption) that takes the floor."""
+    late_cut_in: float = 0.5
+    """... at the deadline, when the sound still goes on."""
+    turn_at_end_ms: int = 800
+    """Words over the last part of a reply answer it: they begin a turn."""
+
+    no_input_ms: int | None = 12_000
+    """Silence after which the mind may speak up; None: never."""
+    nod_after_ms: int | None = None
+    """Voice in one turn after which the agent may nod ("mhm") at a pause; None: never."""
+    nod_text: str = "mhm"
+
+    def wait_ms(self, completeness: float | None) -> int:
+        """Silence to wait before a turn is taken to be over: continuous and falling in
+        P(finished), through the three given points (0, 0.5, 1)."""
+        p = 0.5 if completeness is None else min(max(completeness, 0.0), 1.0)
+        if p < 0.5:
+            return round(self.wait_open_ms + (self.wait_unsure_ms - self.wait_open_ms) * 2 * p)
+        low, high = self.wait_complete_ms, self.wait_unsure_ms
+        return round(high + (low - high) * (2 * p - 1))
+
+
+@dataclass(slots=True)
+class _Memory:
+    """All that the floor carries from tick to tick, apart from its state."""
+
+    next_reply: int = 0
+    speculation: Speculate | None = None
+    committed: int = -1
+    """The committed reply in hand, -1: none."""
+    last_voice_ms: int = 0
+    tolerated: bool = False
+    """The sound going on over the agent was decided not to matter; until it stops."""
+    overlap_since_ms: int = 0
+    waits_for_turn: bool = False
+    """Words over the end of a reply begin a turn as soon as it has ended."""
+    idle_since_ms: int = 0
+    nodded_at_ms: int = 0
+    cause: Cause = Cause.USER
+
+
+class Floor:
+    """The machine. One per call."""
+
+    def __init__(self, policy: FloorPolicy | None = None) -> None:
+        self.policy = policy or FloorPolicy()
+        self.state = State.IDLE
+        self._m = _Memory()
+
+    @property
+    def keeps_words(self) -> bool:
+        """Words said over the agent wait for its end, because they begin a turn."""
+        return self._m.waits_for_turn
+
+    @property
+    def has_agent(self) -> bool:
+        """The agent has the floor or is about to: a sound of the user is an overlap."""
+        return self.state in (State.THINK, State.HELD, State.AGENT, State.OVERLAP)
+
+    def step(self, p: Percept) -> list[Act]:
+        """One tick: what to do now."""
+        if p.voice:
+            self._m.last_voice_ms = p.t_ms
+        else:
+            self._m.tolerated = False
+        acts: list[Act] = []
+        # A state entered in this tick may at once have its answer (a speculated reply that is
+        # committed and ready): follow it, so that no decision waits for another tick.
+        # Each event counts once: what a percept tells is used up by being followed.
+        seen: set[Event] = set()
+        while (event := self._event(p)) is not None and event not in seen:
+            seen.add(event)
+            row = TABLE[self.state, event]
+            self._m.cause = _cause(event, p)
+            for name in row.acts:
+                acts += _MAKE[name](self, p)
+            self._enter(row.next, event, p)
+        return acts
+
+    def _event(self, p: Percept) -> Event | None:
+        return next((e for e, asks in _EVENTS[self.state] if asks(self, p)), None)
+
+    # --- questions: is this event so? --------------------------------------------------------
+
+    def _onset(self, p: Percept) -> bool:
+        return p.voice
+
+    def _fresh_onset(self, p: Percept) -> bool:
+        """Over the agent's turn: a new sound, or a tolerated one that has become serious."""
+        if not p.voice or p.overlap is None:
+            return False
+        return not self._m.tolerated or p.overlap.p_interruption >= self.policy.cut_in
+
+    def _offset(self, p: Percept) -> bool:
+        return self._silence(p) >= self.policy.offset_ms
+
+    def _thought(self, p: Percept) -> bool:
+        if not p.final or not p.text:
+            return False
+        return self._m.speculation is None or self._m.speculation.text != p.text
+
+    def _nod(self, p: Percept) -> bool:
+        after = self.policy.nod_after_ms
+        if after is None or p.voiced_ms < after or (p.completeness or 0.5) > 0.5:
+            return False
+        return p.t_ms - self._m.nodded_at_ms >= after and self._silence(p) >= self.policy.offset_ms
+
+    def _turn_ends(self, p: Percept) -> bool:
+        if not p.text and p.voiced_ms < self.policy.mumble_ms:
+            return False
+        wait = self.policy.wait_ms(p.completeness) if p.text else self.policy.nothing_ms
+        late = 0 if p.final else self.policy.late_words_ms
+        return self._silence(p) >= wait + late
+
+    def _nothing_said(self, p: Percept) -> bool:
+        return not p.text and self._silence(p) >= self.policy.nothing_ms
+
+    def _ready(self, p: Percept) -> bool:
+        return p.reply == self._m.committed and p.sound in (Sound.READY, Sound.PLAYING)
+
+    def _done(self, p: Percept) -> bool:
+        return p.reply == self._m.committed and p.sound is Sound.ENDED
+
+    def _cut_in(self, p: Percept) -> bool:
+        o = p.overlap
+        if o is None:
+            return False
+        overdue = p.t_ms - self._m.overlap_since_ms >= self.policy.decide_ms
+        bar = self.policy.late_cut_in if overdue else self.policy.cut_in
+        return o.p_interruption >= bar
+
+    def _release(self, p: Percept) -> bool:
+        overdue = p.t_ms - self._m.overlap_since_ms >= self.policy.decide_ms
+        return overdue or self._silence(p) >= self.policy.release_ms
+
+    def _request(self, p: Percept) -> bool:
+        return p.request is not None
+
+    def _stop(self, p: Percept) -> bool:
+        return p.stop
+
+    def _no_input(self, p: Percept) -> bool:
+        limit = self.policy.no_input_ms
+        return limit is not None and p.t_ms - self._m.idle_since_ms >= limit
+
+    def _silence(self, p: Percept) -> int:
+        return p.t_ms - self._m.last_voice_ms
+
+    # --- acts ---------------------------------------------------------------------------------
+
+    def _make_listen(self, p: Percept) -> list[Act]:
+        return [Listen()]
+
+    def _make_speculate(self, p: Percept) -> list[Act]:
+        """Nothing to do when the speculation in hand already answers these words."""
+        m = self._m
+        text = p.text if m.cause is Cause.USER else ""
+        if m.speculation is not None and m.speculation.text == text:
+            return []
+        acts = self._make_discard(p)
+        m.speculation = Speculate(m.next_reply, m.cause, text)
+        m.next_reply += 1
+        return [*acts, m.speculation]
+
+    def _make_commit(self, p: Percept) -> list[Act]:
+        m = self._m
+        assert m.speculation is not None, "a commit follows its speculation in the table"
+        s, m.speculation = m.speculation, None
+        m.committed = s.reply
+        waited = self._silence(p) if m.cause is Cause.USER else 0
+        return [Commit(s.reply, s.cause, s.text, waited)]
+
+    def _make_discard(self, p: Percept) -> list[Act]:
+        s, self._m.speculation = self._m.speculation, None
+        return [] if s is None else [Discard(s.reply)]
+
+    def _make_speak(self, p: Percept) -> list[Act]:
+        return [Speak(self._m.committed)]
+
+    def _make_backchannel(self, p: Percept) -> list[Act]:
+        self._m.nodded_at_ms = p.t_ms
+        return [Backchannel(self.policy.nod_text)]
+
+    def _make_duck(self, p: Percept) -> list[Act]:
+        return [Duck()]
+
+    def _make_unduck(self, p: Percept) -> list[Act]:
+        near_end = p.remaining_ms is not None and p.remaining_ms <= self.policy.turn_at_end_ms
+        done = self._done(p)
+        self._m.waits_for_turn = done or (near_end and bool(p.text))
+        return [Unduck("turn" if self._m.waits_for_turn else "aside")]
+
+    def _make_yield(self, p: Percept) -> list[Act]:
+        reply, self._m.committed = self._m.committed, -1
+        return [Yield(reply, "application" if p.stop else "user")]
+
+    # --- entering a state ---------------------------------------------------------------------
+
+    def _enter(self, state: State, event: Event, p: Percept) -> None:
+        m = self._m
+        if state in (State.OVERLAP, State.HELD) and self.state is not state:
+            m.overlap_since_ms = p.t_ms
+        if event is Event.RELEASE:
+            m.tolerated = p.voice
+        if state is State.IDLE:
+            m.idle_since_ms = p.t_ms
+            m.committed = -1
+            if event is Event.DONE and m.waits_for_turn:
+                state = State.PAUSE  # words said over the end of the reply answer it
+            m.waits_for_turn = False
+        if state is State.USER:
+            m.waits_for_turn = False
+            m.nodded_at_ms = max(m.nodded_at_ms, p.t_ms if event is Event.ONSET else 0)
+        self.state = state
+
+
+def _cause(event: Event, p: Percept) -> Cause:
+    if event is Event.REQUEST and p.request is not None:
+        return p.request
+    return Cause.NO_INPUT if event is Event.NO_INPUT else Cause.USER
+
+
+_Question = Callable[[Floor, Percept], bool]
+_EVENTS: dict[State, tuple[tuple[Event, _Question], ...]] = {
+    State.IDLE: (
+        (Event.ONSET, Floor._onset),
+        (Event.REQUEST, Floor._request),
+        (Event.NO_INPUT, Floor._no_input),
+    ),
+    State.USER: ((Event.OFFSET, Floor._offset),),
+    State.PAUSE: (
+        (Event.ONSET, Floor._onset),
+        (Event.TURN_ENDS, Floor._turn_ends),
+        (Event.NOTHING_SAID, Floor._nothing_said),
+        (Event.THOUGHT, Floor._thought),
+        (Event.NOD, Floor._nod),
+    ),
+    State.THINK: (
+        (Event.STOP, Floor._stop),
+        (Event.ONSET, Floor._fresh_onset),
+        (Event.READY, Floor._ready),
+        (Event.DONE, Floor._done),
+    ),
+    State.HELD: (
+        (Event.STOP, Floor._stop),
+        (Event.CUT_IN, Floor._cut_in),
+        (Event.DONE, Floor._done),
+        (Event.RELEASE, Floor._release),
+    ),
+    State.AGENT: (
+        (Event.STOP, Floor._stop),
+        (Event.DONE, Floor._done),
+        (Event.ONSET, Floor._fresh_onset),
+    ),
+    State.OVERLAP: (
+        (Event.STOP, Floor._stop),
+        (Event.CUT_IN, Floor._cut_in),
+        (Event.DONE, Floor._done),
+        (Event.RELEASE, Floor._release),
+    ),
+}
+_MAKE: dict[str, Callable[[Floor, Percept], list[Act]]] = {
+    "listen": Floor._make_listen,
+    "speculate": Floor._make_speculate,
+    "commit": Floor._make_commit,
+    "discard": Floor._make_discard,
+    "speak": Floor._make_speak,
+    "backchannel": Floor._make_backchannel,
+    "duck": Floor._make_duck,
+    "unduck": Floor._make_unduck,
+    "yield": Floor._make_yield,
+}

@@ -1,0 +1,265 @@
+"""The floor: its table, single situations, and the invariants over random conversations."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.world import TICK, UserSound, World
+from parley.dialogue import acts as A
+from parley.dialogue.floor import _EVENTS, TABLE, Floor, FloorPolicy, State
+from parley.dialogue.percepts import Percept, Sound
+from parley.minds.base import Cause
+
+TALK = UserSound(1000, 1200, "talk", "where is my order")
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def test_every_question_a_state_asks_has_a_row_and_every_row_is_asked() -> None:
+    asked = {(state, event) for state, events in _EVENTS.items() for event, _ in events}
+    assert asked == set(TABLE)
+
+
+def test_every_state_can_be_left_and_reached() -> None:
+    reached = {row.next for (state, _), row in TABLE.items() if row.next is not state}
+    left = {state for (state, _), row in TABLE.items() if row.next is not state}
+    assert reached == left == set(State)
+
+
+# --- situations ---------------------------------------------------------------------------------
+
+
+def test_a_turn_is_answered_and_the_speculation_is_ready_at_the_commit() -> None:
+    w = World([TALK], make_ms=0, reply_ms=1000).run(6000)
+    [(t_commit, commit)] = w.acts(A.Commit)
+    [(t_speak, _)] = w.acts(A.Speak)
+    assert isinstance(commit, A.Commit)
+    assert w.turns == ["where is my order"]
+    assert commit.waited_ms == pytest.approx(FloorPolicy().wait_unsure_ms, abs=TICK)
+    assert t_speak == t_commit, "a reply that is ready speaks in the very tick of its commit"
+    assert w.floor.state is State.IDLE
+
+
+@pytest.mark.parametrize(("p", "wait"), [(1.0, 200), (0.5, 600), (None, 600), (0.0, 1400)])
+def test_the_surer_the_end_the_shorter_the_wait(p: float | None, wait: int) -> None:
+    assert FloorPolicy().wait_ms(p) == wait
+
+
+def test_waiting_falls_steadily_with_completeness() -> None:
+    waits = [FloorPolicy().wait_ms(i / 100) for i in range(101)]
+    assert waits == sorted(waits, reverse=True)
+
+
+def test_a_pause_inside_a_turn_discards_the_speculation() -> None:
+    sounds = [TALK, UserSound(TALK.end_ms + 400, 600, "talk", "number five")]
+    w = World(sounds, make_ms=0, reply_ms=500).run(8000)
+    assert len(w.acts(A.Discard)) == 1
+    assert w.turns == ["where is my order number five"]
+
+
+def test_an_interruption_ducks_then_yields() -> None:
+    w = World([TALK, UserSound(4500, 1500, "talk", "no wait")], make_ms=0, reply_ms=8000).run(9000)
+    [(t_duck, _)] = w.acts(A.Duck)
+    [(t_yield, y)] = w.acts(A.Yield)
+    assert t_duck == 4500
+    assert 0 < t_yield - t_duck <= 400
+    assert isinstance(y, A.Yield) and y.by == "user"
+    assert w.turns == ["where is my order", "no wait"]
+
+
+@pytest.mark.parametrize("kind", ["nod", "noise"])
+def test_a_nod_or_a_noise_ducks_and_goes_on(kind: str) -> None:
+    nod = UserSound(4000, 400, kind, "yes" if kind == "nod" else "")
+    w = World([TALK, nod], make_ms=0, reply_ms=8000).run(14000)
+    assert len(w.acts(A.Duck)) == len(w.acts(A.Unduck)) == 1
+    assert not w.acts(A.Yield)
+    assert w.turns == ["where is my order"]
+
+
+def test_a_long_noise_ducks_once_and_is_then_tolerated() -> None:
+    w = World([TALK, UserSound(4000, 5000, "noise")], make_ms=0, reply_ms=9000).run(14000)
+    [(t_duck, _)], [(t_unduck, _)] = w.acts(A.Duck), w.acts(A.Unduck)
+    assert t_unduck - t_duck == FloorPolicy().decide_ms
+    assert not w.acts(A.Yield)
+
+
+def test_yes_over_the_last_words_answers_the_question() -> None:
+    w = World([TALK, UserSound(4300, 300, "nod", "yes")], make_ms=0, reply_ms=2000).run(9000)
+    assert w.turns == ["where is my order", "yes"]
+    assert w.asides == []
+
+
+def test_words_before_the_first_sample_hold_the_reply_and_join_the_turn() -> None:
+    more = UserSound(TALK.end_ms + 700, 900, "talk", "and the refund")
+    w = World([TALK, more], make_ms=600, reply_ms=1000).run(9000)
+    assert w.turns == ["where is my order", "and the refund"]
+    [(_, first), *_] = w.acts(A.Yield)
+    assert isinstance(first, A.Yield)
+    assert w.replies[first.reply].spoken_ms is None, "nothing of the first reply was heard"
+
+
+def test_a_cough_before_the_first_sample_does_not_kill_the_reply() -> None:
+    w = World([TALK, UserSound(TALK.end_ms + 700, 200, "noise")], make_ms=400, reply_ms=900)
+    w.run(9000)
+    assert len(w.acts(A.Speak)) == 1
+    assert not w.acts(A.Yield)
+
+
+def test_a_noise_in_silence_is_not_a_turn() -> None:
+    w = World([UserSound(1000, 200, "noise")]).run(8000)
+    assert w.turns == []
+    assert w.floor.state is State.IDLE
+
+
+def test_a_long_mumble_is_a_turn_without_words() -> None:
+    w = World([UserSound(1000, 1500, "talk", "")]).run(5000)
+    assert w.turns == [""]
+
+
+def test_silence_for_long_lets_the_mind_speak_up() -> None:
+    w = World([], policy=FloorPolicy(no_input_ms=5000), make_ms=0, reply_ms=1000).run(13000)
+    causes = [a.cause for _, a in w.acts(A.Commit) if isinstance(a, A.Commit)]
+    assert causes == [Cause.NO_INPUT, Cause.NO_INPUT]
+
+
+def test_a_request_waits_for_the_user_and_comes_after_the_answer() -> None:
+    w = World([TALK], make_ms=0, reply_ms=600, requests=[1500]).run(9000)
+    causes = [a.cause for _, a in w.acts(A.Commit) if isinstance(a, A.Commit)]
+    assert causes == [Cause.USER, Cause.INSTRUCTED]
+
+
+def test_the_application_can_stop_the_agent() -> None:
+    w = World([TALK], make_ms=0, reply_ms=6000, stops=[4000, 4020, 5000]).run(9000)
+    [(t, y)] = w.acts(A.Yield)
+    assert t == 4000 and isinstance(y, A.Yield) and y.by == "application"
+
+
+def test_a_nod_of_the_agent_comes_at_a_pause_of_a_long_turn() -> None:
+    long = [UserSound(1000, 5000, "talk", "well"), UserSound(6400, 2000, "talk", "and then")]
+    w = World(long, policy=FloorPolicy(nod_after_ms=4000), reply_ms=500).run(12000)
+    [(t, nod)] = w.acts(A.Backchannel)
+    assert 6000 < t < 6400
+    assert isinstance(nod, A.Backchannel) and nod.text == "mhm"
+
+
+# --- invariants over random conversations -------------------------------------------------------
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> World:
+    t, sounds = 200, []
+    for i in range(draw(st.integers(0, 9))):
+        t += draw(st.integers(1, 90)) * TICK
+        length = draw(st.integers(1, 90)) * TICK
+        kind = draw(st.sampled_from(["talk", "nod", "noise"]))
+        words = "" if kind == "noise" else f"w{i}"
+        sounds.append(UserSound(t, length, kind, words))
+        t += length
+    times = st.lists(st.integers(1, 700).map(lambda n: n * TICK), max_size=4)
+    policy = FloorPolicy(
+        no_input_ms=draw(st.sampled_from([None, 4000])),
+        nod_after_ms=draw(st.sampled_from([None, 2000])),
+    )
+    world = World(sounds, draw(st.integers(0, 9999)), policy, requests=draw(times))
+    world.stops = draw(times)
+    return world.run(t + 12_000)
+
+
+def check_every_duck_ends_once_in_time(w: World) -> None:
+    ducked_at: int | None = None
+    for t, act in w.log:
+        if isinstance(act, A.Duck):
+            assert ducked_at is None, "ducked twice"
+            ducked_at = t
+        elif isinstance(act, A.Unduck | A.Yield) and ducked_at is not None:
+            assert t - ducked_at <= w.policy.decide_ms + TICK
+            ducked_at = None
+        elif isinstance(act, A.Unduck):
+            pytest.fail("an Unduck without a Duck")
+    assert ducked_at is None
+
+
+def check_every_speculation_ends_in_one_commit_or_discard(w: World) -> None:
+    open_: set[int] = set()
+    for _, act in w.log:
+        match act:
+            case A.Speculate(reply=n):
+                assert not open_, "two speculations at once"
+                open_.add(n)
+            case A.Commit(reply=n) | A.Discard(reply=n):
+                open_.remove(n)
+    assert not open_
+
+
+def check_two_replies_never_play_at_once(w: World) -> None:
+    spans = sorted(
+        (r.spoken_ms, r.spoken_ms + r.played_ms(10**9))
+        for r in w.replies.values()
+        if r.spoken_ms is not None
+    )
+    assert all(a[1] <= b[0] for a, b in pairwise(spans))
+    assert all(r.committed for r in w.replies.values() if r.spoken_ms is not None)
+
+
+def check_no_word_of_the_user_is_lost_and_none_counts_twice(w: World) -> None:
+    said = [s.words for s in w.sounds if s.words]
+    kept = " ".join([*w.turns, *w.asides]).split()
+    assert sorted(kept) == sorted(said)
+
+
+def check_nods_and_noises_never_take_the_floor(w: World) -> None:
+    for t, act in w.log:
+        if isinstance(act, A.Yield) and act.by == "user":
+            sound = [s for s in w.sounds if s.start_ms <= t][-1]
+            assert sound.kind == "talk"
+
+
+def check_a_real_interruption_always_takes_the_floor(w: World) -> None:
+    for s in w.sounds:
+        if s.kind != "talk" or s.length_ms < 400:
+            continue
+        during = [(t, state) for t, state in w.states if s.start_ms <= t < s.end_ms]
+        assert any(state is State.USER for _, state in during)
+
+
+@settings(max_examples=150, deadline=None)
+@given(conversations())
+def test_the_invariants_hold_in_any_conversation(w: World) -> None:
+    check_every_duck_ends_once_in_time(w)
+    check_every_speculation_ends_in_one_commit_or_discard(w)
+    check_two_replies_never_play_at_once(w)
+    check_no_word_of_the_user_is_lost_and_none_counts_twice(w)
+    check_nods_and_noises_never_take_the_floor(w)
+    check_a_real_interruption_always_takes_the_floor(w)
+
+
+def test_the_same_percepts_give_the_same_acts() -> None:
+    def run() -> list[list[A.Act]]:
+        floor = Floor()
+        percepts = [
+            Percept(t, voice=(t // 700) % 2 == 0, text="a" * (t // 900), sound=Sound.NONE)
+            for t in range(20, 20_000, 20)
+        ]
+        return [floor.step(p) for p in percepts]
+
+    assert run() == run()
+
+
+def test_ten_minutes_take_far_less_than_a_second_each_hundred() -> None:
+    """The budget of the design is one second for ten minutes; a shared machine gets five."""
+    sounds = [UserSound(t, 1500, "talk", f"w{t}") for t in range(1000, 600_000, 6000)]
+    percepts = []
+    w = World(sounds, reply_ms=2500)
+    for t in range(TICK, 600_000, TICK):
+        percepts.append(w.percept(t))
+        w.step(t)
+    floor, start = Floor(), time.process_time()
+    for p in percepts:
+        floor.step(p)
+    assert time.process_time() - start < 5.0
