@@ -1,0 +1,221 @@
+"""From microphone frames to what the floor can perceive: voice, words, overlap evidence.
+
+Everything here is one call's. Order in a frame: echo canceller (reference: what we played), VAD,
+recogniser, overlap classifier. The recogniser is told when an utterance begins and ends, so that
+it costs nothing while nobody speaks; it keeps its own pre-roll, so no first sound is lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from parley_speech.types import (
+    FRAME_MS,
+    Cleaned,
+    Grammar,
+    Hypothesis,
+    OverlapEvidence,
+    Pcm,
+    Vad,
+)
+
+
+class Canceller(Protocol):
+    def process(self, mic: Pcm, far: Pcm) -> Cleaned: ...
+
+
+class OverlapSense(Protocol):
+    def begin(self, t_ms: int) -> None: ...
+    def step(self, frame: Pcm, p_voice: float, echo: float) -> OverlapEvidence: ...
+    def hear(self, words: tuple[str, ...]) -> None: ...
+    def end(self) -> None: ...
+
+
+class UtteranceRecognizer(Protocol):
+    """A recogniser stream that is told where utterances begin."""
+
+    def push(self, frame: Pcm) -> None: ...
+    def begin_utterance(self) -> None: ...
+    def end_utterance(self) -> None: ...
+    def set_grammar(self, grammar: Grammar | None) -> None: ...
+    def poll(self) -> list[Hypothesis]: ...
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EarPolicy:
+    open: float = 0.5
+    """P(voice) that opens the gate."""
+    close: float = 0.35
+    """... below which it closes."""
+    echo: float = 0.6
+    """Echo likelihood above which a voice is taken for our own."""
+    utterance_end_ms: int = 140
+    """Silence after which the recogniser is asked for its final words."""
+    trust: float = 0.5
+    """Confidence below which a final is not taken for words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What one frame brought."""
+
+    voice: bool
+    p_voice: float
+    echo: float
+    overlap: OverlapEvidence | None
+
+
+class Ears:
+    """One call's hearing."""
+
+    def __init__(
+        self,
+        vad: Vad,
+        recognizer: UtteranceRecognizer,
+        canceller: Canceller | None = None,
+        overlap: OverlapSense | None = None,
+        policy: EarPolicy | None = None,
+    ) -> None:
+        self.policy = policy or EarPolicy()
+        self._vad = vad
+        self._asr = recognizer
+        self._canceller = canceller
+        self._overlap = overlap
+        self._voice = False
+        self._in_utterance = False
+        self._in_overlap = False
+        self._silence_ms = 0
+        self._finals: list[str] = []
+        self._partial = ""
+        self._begun = 0
+        """Utterances begun; the recogniser numbers them from 0 in the same way."""
+        self._owed = 0
+        """Finals that the recogniser still owes."""
+        self._partial_of = -1
+        self._taken: dict[int, str] = {}
+        """Words already taken of utterances that are not final yet."""
+        self.voiced_ms = 0
+        """Voice since the words were last taken."""
+        self.doubtful: list[str] = []
+        """Finals below trust since the words were last taken: sound, but which words?"""
+
+    # --- a frame -------------------------------------------------------------------------------
+
+    def hear(self, mic: Pcm, far: Pcm, t_ms: int, *, over_agent: bool) -> Heard:
+        """One microphone frame (320,) at 16 kHz; ``far`` is what we played then, also (320,).
+        ``over_agent``: the agent has the floor, a voice now is an overlap."""
+        clean = Cleaned(mic, 0.0) if self._canceller is None else self._canceller.process(mic, far)
+        p = self._vad.push(clean.pcm)
+        self._gate(p, clean.echo)
+        self._recognise(clean.pcm)
+        evidence = self._sense(clean, p, t_ms, over_agent)
+        return Heard(self._voice, p, clean.echo, evidence)
+
+    def _gate(self, p: float, echo: float) -> None:
+        bar = self.policy.close if self._voice else self.policy.open
+        self._voice = p >= bar and echo < self.policy.echo
+        if self._voice:
+            self.voiced_ms += FRAME_MS
+            self._silence_ms = 0
+        else:
+            self._silence_ms += FRAME_MS
+
+    def _recognise(self, pcm: Pcm) -> None:
+        if self._voice and not self._in_utterance:
+            self._asr.begin_utterance()
+            self._in_utterance = True
+            self._begun += 1
+        self._asr.push(pcm)
+        if self._in_utterance and self._silence_ms >= self.policy.utterance_end_ms:
+            self._asr.end_utterance()
+            self._in_utterance = False
+            self._owed += 1
+
+    def _sense(
+        self, clean: Cleaned, p: float, t_ms: int, over_agent: bool
+    ) -> OverlapEvidence | None:
+        """Evidence lives from the first voiced frame until the sound is long over."""
+        if self._overlap is None:
+            return None
+        if not over_agent:
+            self._end_overlap()
+            return None
+        if self._voice and not self._in_overlap:
+            self._overlap.begin(t_ms)
+            self._in_overlap = True
+        evidence = self._overlap.step(clean.pcm, p, clean.echo)
+        if not self._in_overlap:
+            return None
+        if self._silence_ms >= 2 * self.policy.utterance_end_ms:
+            self._end_overlap()
+        return evidence
+
+    def _end_overlap(self) -> None:
+        if self._in_overlap and self._overlap is not None:
+            self._overlap.end()
+        self._in_overlap = False
+
+    # --- words ---------------------------------------------------------------------------------
+
+    def listen(self) -> bool:
+        """Take in what the recogniser found; True when the text has changed."""
+        before = self.text
+        for h in self._asr.poll():
+            text = _remainder(self._taken.get(h.utterance, ""), h.text)
+            if h.final:
+                self._close(h, text)
+            else:
+                self._partial, self._partial_of = text, h.utterance
+        changed = self.text != before
+        if changed and self._in_overlap and self._overlap is not None:
+            self._overlap.hear(tuple(self.text.split()))
+        return changed
+
+    def _close(self, h: Hypothesis, text: str) -> None:
+        self._owed = max(0, self._owed - 1)
+        self._taken.pop(h.utterance, None)
+        if self._partial_of == h.utterance:
+            self._partial = ""
+        if not text:
+            return
+        if h.confidence >= self.policy.trust:
+            self._finals.append(text)
+        else:
+            self.doubtful.append(text)
+
+    @property
+    def text(self) -> str:
+        """The user's words since they were last taken."""
+        return " ".join([*self._finals, *([self._partial] if self._partial else [])])
+
+    @property
+    def final(self) -> bool:
+        """Nothing is owed for the sound so far."""
+        return not self._in_utterance and self._owed == 0
+
+    def take(self) -> str:
+        """The words so far; from now on they belong to somebody else."""
+        text = self.text
+        open_now = self._owed + self._in_utterance
+        for u in range(self._begun - open_now, self._begun):
+            seen = self._partial if u == self._partial_of else ""
+            self._taken[u] = f"{self._taken.get(u, '')} {seen}".strip()
+        self._finals.clear()
+        self._partial = ""
+        self.doubtful.clear()
+        self.voiced_ms = 0
+        return text
+
+    def expect(self, grammar: Grammar | None) -> None:
+        self._asr.set_grammar(grammar)
+
+    async def aclose(self) -> None:
+        await self._asr.aclose()
+
+
+def _remainder(taken: str, text: str) -> str:
+    """What ``text`` has beyond the words already taken from its beginning. A recogniser that has
+    changed its mind about taken words is not followed: they were acted upon."""
+    return " ".join(text.split()[len(taken.split()) :])
