@@ -1,0 +1,84 @@
+"""How likely a caller has finished, judged by the words so far and what the flow waits for.
+
+Somebody who has said three of five digits, or "I'd like to check my", is not done however long the
+pause; somebody who has answered the question is done at once. In between the words say nothing, and
+the sound of the voice decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from parley.minds import flow_match, flow_text
+from parley.minds.flow_match import Match, Pattern
+from parley.minds.flow_slots import Heard
+
+OPEN = 0.2
+"""More must come: an open slot, the beginning of a phrase, a dangling word."""
+EITHER = 0.5
+"""A whole phrase that is also the beginning of another one."""
+DONE = 1.0
+
+
+def completeness(patterns: Sequence[Pattern], text: str) -> float | None:
+    """P(the turn is finished); None: the words do not tell."""
+    heard = Heard(flow_text.tokens(text))
+    if not heard.tokens:
+        return None
+    digits = _digits(patterns, heard)
+    if digits is not None:
+        return digits
+    found = flow_match.best(patterns, heard)
+    whole = found is not None and _explains_the_end(found[1], heard)
+    said_last = flow_text.words(text)[-1]
+    if said_last in flow_text.DANGLING and not whole:
+        return OPEN
+    opened = _opened(patterns, heard)
+    if opened:
+        asks_for_slot = any(len(pattern.opening) < len(pattern.elements) for pattern in opened)
+        same = found is not None and all(p.slots == patterns[found[0]].slots for p in opened)
+        if whole:
+            return EITHER if asks_for_slot or not same else DONE
+        return OPEN
+    return DONE if whole else None
+
+
+def _digits(patterns: Sequence[Pattern], heard: Heard) -> float | None:
+    """The verdict of a run of digits at the end, where digits are expected."""
+    last = next((run for run in heard.runs.values() if run.end == len(heard.tokens)), None)
+    slots = {s for p in patterns for s in p.slots if s.kind in ("digits", "number")}
+    if last is None or not slots:
+        return None
+    if last.can_grow:
+        return OPEN
+    said = len(last.digits)
+    verdicts: list[float] = []
+    for slot in slots:
+        if slot.kind == "number" or said == slot.max_digits:
+            verdicts.append(DONE)
+        elif said < slot.min_digits:
+            verdicts.append(OPEN)
+        elif said < slot.max_digits:
+            verdicts.append(EITHER)
+    return max(verdicts, default=None)
+
+
+def _explains_the_end(match: Match, heard: Heard) -> bool:
+    """Nothing of weight was said after the phrase."""
+    return all(flow_text.weight(token) < 1 for token in heard.tokens[match.end :])
+
+
+def _opened(patterns: Sequence[Pattern], heard: Heard) -> list[Pattern]:
+    """Phrases of which the last words heard are the beginning, but not all."""
+    return [pattern for pattern in patterns if _is_opened(pattern, heard.tokens)]
+
+
+def _is_opened(pattern: Pattern, tokens: tuple[str, ...]) -> bool:
+    opening = pattern.opening
+    longest = min(len(opening), len(pattern.elements) - 1, len(tokens))
+    for size in range(1, longest + 1):
+        head, tail = opening[:size], tokens[-size:]
+        telling = size >= 2 or flow_text.weight(head[0]) == 1
+        if telling and all(map(flow_text.likeness, head, tail)):
+            return True
+    return False
