@@ -136,7 +136,7 @@ class Replies:
         self._account(speaking.number, mixed.audible)
         if self._mixer.done:
             self._playing = None
-            self._settle(speaking, cut=self._cutting)
+            self._settle(speaking, cut=self._cutting or speaking.broken)
         return mixed.pcm
 
     def _feed(self, speaking: Speaking) -> None:

@@ -54,6 +54,8 @@ class Speaking:
         self._stream: SpeechStream | None = None
         self._made = False
         self._given = False
+        self.broken = False
+        """The voice failed: some of the text has no sound and never will."""
         self._committed = False
         self._cancelled = False
         self._task = asyncio.create_task(self._make(), name=f"parley-reply-{number}")
@@ -196,6 +198,8 @@ class Speaking:
                 await self._room.wait()
         except Exception as e:  # a voice is a plug-in too; what was heard stays in the ledger
             logger.exception("the voice failed")
+            self.broken = True
+            self._reply.cancel()
             self._on_error("voice", e)
 
 
