@@ -40,7 +40,7 @@ _BOUNDARY = re.compile(
     re.VERBOSE,
 )
 _MAYBE_CLOSED = re.compile(r"""[.,!?;:…]["'”’)\]}»*]*$""")  # if white space is what comes next
-_TOKEN = re.compile(rf"[^\s{_CJK_STOP}]*[{_CJK_STOP}]+[^\w\s]*|\S+")
+_TOKEN = re.compile(rf"""[^\s{_CJK_STOP}]*[{_CJK_STOP}]+["'”’)\]}}»*」』]*|\S+""")
 _ABBREVIATED = """
     mr mrs ms dr prof st jr sr vs etc e.g i.e a.m p.m approx inc ltd co dept est fig gen gov hon
     jan feb mar apr jun jul aug sept oct nov dec tel ext"""
