@@ -184,7 +184,9 @@ def _placed(run: Run) -> list[Segment]:
     for segment in run.segments():
         pcm = segment.pcm
         if run.rate_hz != SPEAKER_HZ:
-            pcm = soxr.resample(pcm, run.rate_hz, SPEAKER_HZ)
+            # As float: soxr dithers integers, and silence is to stay silence.
+            resampled = soxr.resample(pcm.astype(np.float32), run.rate_hz, SPEAKER_HZ)
+            pcm = np.clip(np.rint(resampled), -32768, 32767).astype(np.int16)
         at = segment.at
         if placed:
             free_from = placed[-1].at + placed[-1].pcm.size / SPEAKER_HZ

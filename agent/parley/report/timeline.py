@@ -39,7 +39,7 @@ WIDTH_IN = 16.0
 ROW_IN = 2.85
 HEAD_IN = 0.9
 LEGEND_ROW_IN = 0.24
-LEGEND_COLUMNS = 11
+LEGEND_COLUMNS = 13  # more entries share two rows, three, ... evenly
 DPI = 110
 WORD_PT = 9.0
 TEXT_PT = 10.5
@@ -203,10 +203,12 @@ class _Painter:
         figure.text(
             0.055, y(0.68), clean(summary), fontsize=10.5, color=theme.faint, parse_math=False
         )
+        handles = self._legend()
         figure.legend(
-            handles=self._legend(), loc="upper left", bbox_to_anchor=(0.049, y(0.76)),
-            ncols=LEGEND_COLUMNS, frameon=False, fontsize=9.5, labelcolor=theme.ink,
-            handlelength=1.3, handletextpad=0.5, columnspacing=1.5, borderaxespad=0.0,
+            handles=handles, loc="upper left", bbox_to_anchor=(0.049, y(0.76)),
+            ncols=math.ceil(len(handles) / self.legend_rows),
+            frameon=False, fontsize=9.5, labelcolor=theme.ink, handlelength=1.3,
+            handletextpad=0.5, columnspacing=1.5, borderaxespad=0.0,
         )  # fmt: skip
 
     def _legend(self) -> list[Any]:

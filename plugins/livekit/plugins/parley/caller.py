@@ -77,7 +77,10 @@ class Caller:
         self._track: rtc.LocalAudioTrack | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
-        self._heard: dict[str, str] = {}  # track id: the agent's identity
+        self._heard: dict[str, rtc.Track] = {}  # the agent's audio, by track id
+        self._agent_heard: str | None = None
+        self._echo: Echo | None = None
+        self._echo_tasks: list[asyncio.Task[None]] = []
 
     def now(self) -> float:
         """Wall-clock time on this caller's clock."""
@@ -196,10 +199,16 @@ class Caller:
         would: ``delay_ms`` from hearing to sending, at least 30, exact to about a millisecond."""
         if delay_ms < FIRST_ECHO_MS:
             raise ValueError(f"An echo takes at least {FIRST_ECHO_MS} ms here, not {delay_ms:g}.")
-        self._ears.echo = Echo(self._microphone, delay_ms / 1000, 10 ** (gain_db / 20))
+        self.echo_off()
+        self._echo = Echo(self._microphone, delay_ms / 1000, 10 ** (gain_db / 20))
+        for track in self._heard.values():
+            self._echo_tasks.append(self._spawn(self._echo.run(track, self.now)))
 
     def echo_off(self) -> None:
-        self._ears.echo = None
+        self._echo = None
+        for task in self._echo_tasks:
+            task.cancel()
+        self._echo_tasks.clear()
 
     @property
     def lateness_ms(self) -> tuple[float, float]:
@@ -226,7 +235,9 @@ class Caller:
     async def wait_agent(self, *, timeout_s: float = WAIT_S) -> str:
         """Until the agent's audio can be heard; its identity."""
         return await self._until(
-            lambda: next(iter(self._heard.values()), None), timeout_s, "no agent published audio"
+            lambda: self._agent_heard if self._heard else None,
+            timeout_s,
+            "no agent published audio",
         )
 
     async def wait_speech(self, *, after: float | None = None, timeout_s: float = WAIT_S) -> float:
@@ -270,7 +281,7 @@ class Caller:
         while (result := found()) is None:
             self._check()
             if self._room is None:
-                raise CallerError(f"The caller is in no room, so it waits in vain: {failure}.")
+                raise CallerError(f"The caller is in no room (join() it first), so {failure}.")
             left_s = deadline - self.now()
             if left_s <= 0:
                 raise TimeoutError(f"In {timeout_s:g} s {failure}.")
@@ -286,8 +297,11 @@ class Caller:
         participant: rtc.RemoteParticipant,
     ) -> None:
         if track.kind == rtc.TrackKind.KIND_AUDIO and self._is_agent(participant):
-            self._heard[track.sid] = participant.identity
+            self._heard[track.sid] = track
+            self._agent_heard = participant.identity
             self._spawn(self._ears.listen(track))
+            if self._echo:
+                self._echo_tasks.append(self._spawn(self._echo.run(track, self.now)))
             self._pulse.beat()
 
     def _on_track_gone(
@@ -313,11 +327,12 @@ class Caller:
 
     # --- tasks ------------------------------------------------------------------------------
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Runs until leave(), which cancels and awaits it; an error makes the next wait fail."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

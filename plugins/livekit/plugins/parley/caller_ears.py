@@ -93,18 +93,13 @@ class Ears:
     def __init__(self, recorder: Recorder, clock: Callable[[], float], pulse: Pulse) -> None:
         self.gate = SoundGate()
         self.transcripts: list[Transcript] = []
-        self.echo: Callable[[Pcm, float, int], None] | None = None
-        """Is given each frame (pcm at 24 kHz, its arrival, a number for its track)."""
         self._recorder = recorder
         self._clock = clock
         self._pulse = pulse
-        self._tracks = 0
 
     async def listen(self, track: rtc.Track) -> None:
         """Until the track ends. Cancel it to stop."""
         run = self._recorder.agent_run(SPEAKER_HZ)
-        self._tracks += 1
-        number = self._tracks
         stream = rtc.AudioStream.from_track(
             track=track, sample_rate=SPEAKER_HZ, num_channels=1, frame_size_ms=FRAME_MS
         )
@@ -114,8 +109,6 @@ class Ears:
                 pcm = np.frombuffer(event.frame.data, np.int16).copy()
                 run.append(pcm, at)
                 self.gate.push(pcm, at)
-                if self.echo:
-                    self.echo(pcm, at, number)
                 self._pulse.beat()
         finally:
             await stream.aclose()

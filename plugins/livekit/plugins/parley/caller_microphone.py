@@ -17,12 +17,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from livekit import rtc
 from parley.report.recording import Recorder
-from parley_speech.types import SPEAKER_HZ, Pcm
+from parley_speech.types import Pcm
 
 log = logging.getLogger("parley.caller")
 
@@ -81,7 +80,7 @@ class Utterance:
         self._ended.set()
 
 
-@dataclass
+@dataclass(eq=False)  # a clip is itself, whatever it holds
 class _Clip:
     samples: NDArray[np.float32]
     utterance: Utterance | None = None
@@ -218,25 +217,42 @@ class Microphone:
 
 
 class Echo:
-    """Lays the agent's frames into the microphone's line, each track without gaps."""
+    """Returns a track that is heard into the microphone, later and softer, without gaps.
 
-    SLIP_S = 0.02  # a frame that is off by more than this has lost its place: a new start
+    The track is received a second time at the microphone's own rate, as a resampler here would take
+    longer than the shortest echo.
+    """
+
+    EARLY_S = 0.02
 
     def __init__(self, microphone: Microphone, delay_s: float, gain: float) -> None:
         self._microphone = microphone
         self._delay_s = delay_s
         self._gain = np.float32(gain)
-        self._resamplers: dict[int, soxr.ResampleStream] = {}
-        self._next: dict[int, int] = {}
 
-    def __call__(self, pcm: Pcm, at: float, track: int) -> None:
-        rate_hz = self._microphone.rate_hz
-        if track not in self._resamplers:
-            self._resamplers[track] = soxr.ResampleStream(SPEAKER_HZ, rate_hz, 1, dtype="float32")
-        samples = self._resamplers[track].resample_chunk(pcm.astype(np.float32)) * self._gain
+    async def run(self, track: rtc.Track, clock: Callable[[], float]) -> None:
+        """Until the track ends; cancel it to stop."""
+        stream = rtc.AudioStream.from_track(
+            track=track,
+            sample_rate=self._microphone.rate_hz,
+            num_channels=1,
+            frame_size_ms=FRAME_MS,
+        )
+        place: int | None = None
+        try:
+            async for event in stream:
+                pcm = np.frombuffer(event.frame.data, np.int16).astype(np.float32)
+                place = self._place(place, clock())
+                self._microphone.mixer.add_at(pcm * self._gain, place)
+                place += pcm.size
+        finally:
+            await stream.aclose()
+
+    def _place(self, follows: int | None, at: float) -> int:
+        """Where a frame that came at ``at`` goes: behind the one before, unless that place is past
+        or too late, as after a hole in the track."""
         due = self._microphone.sample_due(at + self._delay_s)
-        place = self._next.get(track, due)
-        if abs(place - due) > self.SLIP_S * rate_hz:
-            place = due
-        self._next[track] = place + samples.size
-        self._microphone.mixer.add_at(samples, place)
+        if follows is None:
+            return due
+        early_s = (follows - due) / self._microphone.rate_hz
+        return follows if -self._delay_s < early_s < self.EARLY_S else due
