@@ -1,0 +1,149 @@
+"""Chat-completion chunks in, mind events out; tool calls are collected until they are whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from parley.minds.base import MindEvent, TextDelta, ToolCall
+from parley.minds.vllm_messages import is_json_object
+
+DONE = "[DONE]"
+MAX_CALLS = 16
+MAX_ARGUMENT_CHARS = 32_000
+
+
+class DeltaError(ValueError):
+    """A chunk that is not as the protocol has it, or an error that the server sent in one.
+    The message never holds the conversation's words."""
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class DeltaReader:
+    """Reads one streamed answer. After each chunk, ``progress`` counts what carried content."""
+
+    def __init__(self) -> None:
+        self.progress = 0
+        self.reasoned = False
+        """The model sent thoughts that nobody hears."""
+        self.finished = False
+        """The server has said that the answer is complete."""
+        self._calls: dict[int, _Call] = {}
+        self._given = 0
+
+    def feed(self, data: str) -> Iterator[MindEvent]:
+        """One event's data. Raises DeltaError."""
+        if data.strip() == DONE:
+            self.finished = True
+            yield from self._whole_calls()
+            return
+        choice = _choice(data)
+        if choice is None:
+            return
+        delta = choice.get("delta") or {}
+        if not isinstance(delta, dict):
+            raise DeltaError(f"'delta' is {_kind(delta)}; expected an object")
+        self.reasoned |= bool(delta.get("reasoning_content") or delta.get("reasoning"))
+        text = _text(delta, "content")
+        if text:
+            self.progress += 1
+            yield TextDelta(text)
+        self._collect(delta.get("tool_calls"))
+        if choice.get("finish_reason"):
+            self.finished = True
+            yield from self._whole_calls()
+
+    def _collect(self, fragments: object) -> None:
+        if not fragments:
+            return
+        if not isinstance(fragments, list):
+            raise DeltaError(f"'tool_calls' is {_kind(fragments)}; expected a list")
+        for fragment in fragments:
+            if not isinstance(fragment, dict):
+                raise DeltaError(f"a tool call is {_kind(fragment)}; expected an object")
+            self._fragment(fragment)
+            self.progress += 1
+
+    def _fragment(self, fragment: dict[str, object]) -> None:
+        call = self._call_of(fragment)
+        function = fragment.get("function") or {}
+        if not isinstance(function, dict):
+            raise DeltaError(f"'function' is {_kind(function)}; expected an object")
+        call.id = call.id or _text(fragment, "id")
+        call.name = call.name or _text(function, "name")
+        call.arguments += _text(function, "arguments")
+        if len(call.arguments) > MAX_ARGUMENT_CHARS:
+            raise DeltaError(f"arguments of more than {MAX_ARGUMENT_CHARS} characters")
+
+    def _call_of(self, fragment: dict[str, object]) -> _Call:
+        """By index; servers that send none begin a call with its id and go on without."""
+        index = fragment.get("index")
+        if not isinstance(index, int):
+            last = max(self._calls, default=0)
+            known = self._calls.get(last)
+            begins = known is None or (fragment.get("id") not in (None, "", known.id))
+            index = last + 1 if begins else last
+        if index not in self._calls and len(self._calls) >= MAX_CALLS:
+            raise DeltaError(f"more than {MAX_CALLS} tool calls in one answer")
+        return self._calls.setdefault(index, _Call())
+
+    def _whole_calls(self) -> Iterator[MindEvent]:
+        calls, self._calls = self._calls, {}
+        for _, call in sorted(calls.items()):
+            arguments = call.arguments.strip() or "{}"
+            if not call.name:
+                raise DeltaError("a tool call without a name")
+            if not is_json_object(arguments):
+                raise DeltaError(
+                    f"the arguments of tool {call.name!r} are not a JSON object "
+                    f"({len(arguments)} characters)"
+                )
+            self._given += 1
+            yield ToolCall(call.id or f"call_{self._given}", call.name, arguments)
+
+
+def _choice(data: str) -> dict[str, object] | None:
+    """The first choice of a chunk; None for one without (usage)."""
+    try:
+        chunk = json.loads(data)
+    except (ValueError, RecursionError):
+        raise DeltaError(f"a chunk of {len(data)} characters that is not JSON") from None
+    if not isinstance(chunk, dict):
+        raise DeltaError(f"a chunk that is {_kind(chunk)}; expected an object")
+    if chunk.get("error"):
+        raise DeltaError(f"the server reported {error_kind(chunk)} in mid-stream")
+    choices = chunk.get("choices")
+    if not choices:
+        return None
+    if not isinstance(choices, list) or not isinstance(choices[0], dict):
+        raise DeltaError("'choices' is not a list of objects")
+    return choices[0]
+
+
+def error_kind(body: object) -> str:
+    """Type and code of an OpenAI error object; its message may quote the conversation."""
+    error = body.get("error", body) if isinstance(body, dict) else body
+    if not isinstance(error, dict):
+        return "an error"
+    parts = [str(error[key]) for key in ("type", "code") if isinstance(error.get(key), str | int)]
+    return " ".join(part[:60] for part in parts) or "an error"
+
+
+def _text(holder: dict[str, object], key: str) -> str:
+    value = holder.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DeltaError(f"{key!r} is {_kind(value)}; expected a string")
+    return value
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__

@@ -1,0 +1,277 @@
+"""One streamed answer of the language model, and all that can go wrong with it.
+
+A pump task reads the connection and fills a small queue; whoever iterates empties it. Cancelling
+ends the pump, which closes the connection; that is how the server learns to stop generating.
+
+Every failure is a ``MindError`` with words for the caller. When nothing was given yet, one second
+attempt is made for what may be different the second time (connection, 429, 5xx, a broken or empty
+stream); both attempts share the time of ``MindLimits.first_s``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+
+import httpx
+
+from parley.minds.base import MindError, MindEvent, TextDelta
+from parley.minds.vllm_deltas import DeltaError, DeltaReader, error_kind
+from parley.minds.vllm_guard import Repetition, TextGuard
+from parley.minds.vllm_options import VllmOptions
+from parley.minds.vllm_sse import SseError, SseParser
+
+logger = logging.getLogger(__name__)
+
+QUEUED = 64  # events; more than that, and the connection is read no further
+RETRY_AFTER_S = 0.1  # where the server names no time
+MOST_ERROR_BYTES = 4096
+
+UNREACHABLE = "Sorry, I cannot think right now. Please try again in a moment."
+BUSY = "Sorry, I have a lot to do at the moment. Please ask me again in a little while."
+SLOW = "Sorry, that is taking me too long. Could you say it again?"
+CUT_OFF = "Sorry, I lost my thread there. Could you say that again?"
+SPEECHLESS = "Sorry, I have no answer to that. Could you put it another way?"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Put last into the queue."""
+
+    error: MindError | None
+
+
+class _Retryable(Exception):
+    """This attempt failed with ``error``; another one may not."""
+
+    def __init__(self, error: MindError, after_s: float = RETRY_AFTER_S):
+        super().__init__(str(error))
+        self.error, self.after_s = error, after_s
+
+
+class VllmReply:
+    """Asks when it is first iterated. It changes nothing outside itself, committed or not."""
+
+    def __init__(self, client: httpx.AsyncClient, body: Mapping[str, object], options: VllmOptions):
+        self._client, self._body, self._options = client, body, options
+        self._limits = options.limits
+        self._queue: asyncio.Queue[MindEvent | _Failed] = asyncio.Queue(QUEUED)
+        self._pump: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._given = 0
+        self._deadline = 0.0
+
+    async def __aiter__(self) -> AsyncIterator[MindEvent]:
+        if self._pump is not None:
+            raise RuntimeError("a reply can be iterated once; ask the session for another one")
+        if self._cancelled:
+            return
+        self._pump = asyncio.create_task(self._run(), name="vllm reply")
+        try:
+            while True:
+                event = await self._queue.get()
+                if self._cancelled:
+                    return
+                if isinstance(event, _Failed):
+                    if event.error is not None:
+                        raise event.error
+                    return
+                yield event
+        finally:
+            await self.aclose()
+
+    def commit(self) -> None:
+        """Nothing follows from being heard: the context tells the next reply."""
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._pump is not None:
+            self._pump.cancel()
+        if self._queue.empty():  # wakes whoever waits; with events there, nobody does
+            self._queue.put_nowait(_Failed(None))
+
+    async def aclose(self) -> None:
+        self.cancel()
+        if self._pump is not None:
+            await asyncio.wait({self._pump})
+
+    # --- the pump ---
+
+    async def _run(self) -> None:
+        try:
+            await self._answer()
+        except MindError as error:
+            logger.warning("no answer from the language model: %s", error)
+            await self._queue.put(_Failed(error))
+        except Exception as error:
+            # A bug here must not leave the caller in silence.
+            logger.exception("the answer of the language model could not be read")
+            failure = MindError(f"reading the answer failed: {type(error).__name__}")
+            failure.__cause__ = error
+            await self._queue.put(_Failed(failure))
+        else:
+            await self._queue.put(_Failed(None))
+
+    async def _answer(self) -> None:
+        now = asyncio.get_running_loop().time
+        self._deadline = now() + self._limits.first_s
+        try:
+            await self._attempt()
+        except _Retryable as first:
+            left = self._deadline - now()
+            if self._given or first.after_s >= left:
+                raise first.error from first.__cause__
+            logger.info("asking the language model a second time: %s", first.error)
+            await asyncio.sleep(first.after_s)
+            try:
+                await self._attempt()
+            except _Retryable as second:
+                raise second.error from second.__cause__
+
+    async def _attempt(self) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout_at(self._deadline):
+                    request = self._client.stream("POST", "chat/completions", json=self._body)
+                    response = await stack.enter_async_context(request)
+                    if response.status_code != 200:
+                        raise await self._refusal(response)
+                await self._read(response)
+        except TimeoutError as error:
+            raise self._late() from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _Retryable(unreachable(self._options, error)) from error
+        except httpx.RequestError as error:
+            what = f"the connection broke ({type(error).__name__})"
+            raise _Retryable(self._broken(what)) from error
+
+    async def _read(self, response: httpx.Response) -> None:
+        kind = response.headers.get("content-type", "")
+        if not kind.startswith("text/event-stream"):
+            what = f"answered with {kind or 'no content type'}; expected text/event-stream"
+            raise self._broken(f"{what}: is this an OpenAI-compatible server that can stream?")
+        reader, guard = DeltaReader(), TextGuard(self._limits.max_chars)
+        try:
+            async with aclosing(self._events(response, reader)) as events:
+                async for data in events:
+                    for event in reader.feed(data):
+                        if not await self._give(event, guard):
+                            return
+                    if reader.finished:
+                        break
+        except (DeltaError, SseError) as error:
+            raise _Retryable(self._broken(str(error))) from error
+        except Repetition as error:
+            raise MindError("the model repeats itself without end", spoken=CUT_OFF) from error
+        if not reader.finished:
+            raise _Retryable(self._broken("the stream ended before the answer did"))
+        if not self._given:
+            why = " but thoughts" if reader.reasoned else ""
+            raise _Retryable(MindError(f"the model answered nothing{why}", spoken=SPEECHLESS))
+
+    async def _events(
+        self, response: httpx.Response, reader: DeltaReader
+    ) -> AsyncGenerator[str, None]:
+        """Data of each event. Only content moves the deadline: keep-alives and thoughts do not."""
+        parser = SseParser()
+        chunks = response.aiter_bytes()
+        seen = reader.progress
+        while True:
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    chunk = await anext(chunks, None)
+            except TimeoutError as error:
+                raise self._late(thinking=reader.reasoned) from error
+            for data in parser.finish() if chunk is None else parser.feed(chunk):
+                yield data
+            if reader.progress > seen:
+                # After giving: the time that a slow listener takes is not the model's.
+                seen = reader.progress
+                self._deadline = asyncio.get_running_loop().time() + self._limits.stall_s
+            if chunk is None:
+                return
+
+    async def _give(self, event: MindEvent, guard: TextGuard) -> bool:
+        """False when the reply is as long as it may be."""
+        if isinstance(event, TextDelta):
+            text = guard.take(event.text)
+            if not text:
+                return not guard.full
+            event = TextDelta(text)
+        self._given += 1
+        await self._queue.put(event)
+        return not guard.full
+
+    # --- what went wrong ---
+
+    async def _refusal(self, response: httpx.Response) -> Exception:
+        status = response.status_code
+        what = f"{self._options.base_url} answered {status}: {await _reason(response)}"
+        if status == 429:
+            return _Retryable(MindError(what, spoken=BUSY), _retry_after(response))
+        if status >= 500:
+            return _Retryable(MindError(what, spoken=UNREACHABLE))
+        return MindError(f"{what}; {_advice(status)}", spoken=UNREACHABLE)
+
+    def _late(self, *, thinking: bool = False) -> MindError:
+        if self._given:
+            what = f"the answer stopped for {self._limits.stall_s:g} s"
+            return MindError(what, spoken=CUT_OFF)
+        what = f"no answer within {self._limits.first_s:g} s"
+        if thinking:
+            what += (
+                ", only thoughts; turn them off with extra_body="
+                '{"chat_template_kwargs": {"enable_thinking": false}} or use another model'
+            )
+        return MindError(what, spoken=SLOW)
+
+    def _broken(self, what: str) -> MindError:
+        return MindError(what, spoken=CUT_OFF if self._given else UNREACHABLE)
+
+
+def unreachable(options: VllmOptions, error: Exception) -> MindError:
+    return MindError(
+        f"cannot reach a language model at {options.base_url} ({type(error).__name__}); "
+        f"start one with: vllm serve MODEL --port {httpx.URL(options.base_url).port or 80}, "
+        "or set PARLEY_LLM_URL to where it is",
+        spoken=UNREACHABLE,
+    )
+
+
+async def _reason(response: httpx.Response) -> str:
+    """Type and code of the error. Its message is left out: it may quote the conversation."""
+    body = b""
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MOST_ERROR_BYTES:
+            break
+    try:
+        return error_kind(json.loads(body))
+    except ValueError:
+        return f"{len(body)} bytes that are no OpenAI error"
+
+
+def _retry_after(response: httpx.Response) -> float:
+    try:
+        return max(0.0, float(response.headers.get("retry-after", RETRY_AFTER_S)))
+    except ValueError:  # a date
+        return RETRY_AFTER_S
+
+
+def _advice(status: int) -> str:
+    match status:
+        case 401 | 403:
+            return "set PARLEY_LLM_API_KEY to a key that the server takes"
+        case 404:
+            return "check base_url (it ends in /v1) and the model's name"
+        case 400 | 413 | 422:
+            return (
+                "the server does not take this request: the conversation may be longer than its "
+                "--max-model-len, or it was started without --enable-auto-tool-choice"
+            )
+        case _:
+            return "check base_url"

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Runs a vLLM server on a machine without a GPU, and keeps it running.
+
+    python scripts/vllm_cpu.py MODEL_DIR [--name tiny] [--port 8000] [--log FILE]
+
+Starts ``python -m vllm.entrypoints.openai.api_server`` with the settings that work on a CPU, waits
+for /health, prints one line ``ready http://127.0.0.1:PORT/v1`` and then watches /health: a server
+whose engine died answers 503 for seconds and then exits with code 0, so the exit code says nothing.
+A dead server is started again, at most --restarts times. SIGINT, SIGTERM or, with
+--until-stdin-closes, the end of standard input stop it, so that it cannot outlive who started it.
+
+Why these settings (vllm-cpu 0.32):
+  float32                        bfloat16 kills the engine (SIGILL) when the first prompt is short
+  --kv-cache-memory-bytes        else 92 % of the machine's memory is reserved
+  --block-size 32                the smallest on a CPU; prefix-cache hits come in steps of it
+  VLLM_ENABLE_V1_MULTIPROCESSING=0   one process less: half the start-up time and memory
+  a metadata file for "vllm"     the package is named vllm-cpu, and vLLM looks itself up as vllm
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import FrameType
+
+START_S = 300.0
+"""Longest start: a cold cache on a busy machine took 60 s."""
+POLL_S = 0.25
+STOP_S = 10.0
+KV_BYTES = 64 << 20
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def metadata_shim(folder: Path) -> Path:
+    """Makes ``importlib.metadata.version("vllm")`` answer where only vllm-cpu is installed."""
+    # vLLM chooses its CPU platform by the "+cpu" of its version.
+    version = importlib.metadata.version("vllm-cpu").removesuffix("+cpu") + "+cpu"
+    info = folder / f"vllm-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
+    return folder
+
+
+def environment(shim: Path) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(shim), os.environ.get("PYTHONPATH", "")]))
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+    }
+
+
+def command(model: Path, name: str, port: int, extra: list[str]) -> list[str]:
+    return [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(model), "--served-model-name", name),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--dtype", "float32", "--enforce-eager"),
+        *("--kv-cache-memory-bytes", str(KV_BYTES), "--block-size", "32"),
+        *("--max-model-len", "1024", "--max-num-seqs", "16"),
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        *extra,
+    ]
+
+
+def healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+class Supervisor:
+    """One server process at a time; ``stopping`` ends it from any thread or signal."""
+
+    def __init__(self, argv: list[str], env: dict[str, str], port: int, log: Path):
+        self.argv, self.env, self.port, self.log = argv, env, port, log
+        self.stopping = threading.Event()
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def run(self, restarts: int) -> int:
+        for attempt in range(restarts + 1):
+            if self._start():
+                print(f"ready http://127.0.0.1:{self.port}/v1", flush=True)
+                while not self.stopping.wait(1.0) and healthy(self.port):
+                    pass
+            self._stop()
+            if self.stopping.is_set():
+                return 0
+            print(f"vLLM died or did not start ({attempt + 1}); the end of its log:", flush=True)
+            print(self._log_tail(), flush=True)
+        return 1
+
+    def _log_tail(self, lines: int = 30) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _start(self) -> bool:
+        with self.log.open("ab") as log:
+            # Its own process group: the server's children die with it.
+            self._server = subprocess.Popen(
+                self.argv,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until = time.monotonic() + START_S
+        while time.monotonic() < until and self._server.poll() is None:
+            if healthy(self.port):
+                return True
+            if self.stopping.wait(POLL_S):
+                return False
+        return False
+
+    def _stop(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        for number in (signal.SIGINT, signal.SIGKILL):
+            try:
+                os.killpg(server.pid, number)
+                server.wait(STOP_S)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        server.wait(STOP_S)
+
+
+def stop_when_stdin_closes(stopping: threading.Event) -> None:
+    def watch() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        stopping.set()
+
+    threading.Thread(target=watch, daemon=True, name="stdin").start()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="folder of a checkpoint")
+    parser.add_argument("--name", default="tiny", help="name under which it is served")
+    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--log", type=Path, default=None)
+    parser.add_argument("--restarts", type=int, default=3)
+    parser.add_argument("--until-stdin-closes", action="store_true")
+    arguments, extra = parser.parse_known_args()
+    if not (arguments.model / "config.json").is_file():
+        parser.error(f"no checkpoint in {arguments.model}: expected a config.json there")
+    with tempfile.TemporaryDirectory(prefix="vllm-cpu-") as folder:
+        port = arguments.port or free_port()
+        supervisor = Supervisor(
+            command(arguments.model, arguments.name, port, extra),
+            environment(metadata_shim(Path(folder) / "shim")),
+            port,
+            arguments.log or Path(folder) / "vllm.log",
+        )
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            supervisor.stopping.set()
+
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, stop)
+        if arguments.until_stdin_closes:
+            stop_when_stdin_closes(supervisor.stopping)
+        return supervisor.run(arguments.restarts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
