@@ -7,6 +7,7 @@ it costs nothing while nobody speaks; it keeps its own pre-roll, so no first sou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +29,7 @@ class Canceller(Protocol):
 class OverlapSense(Protocol):
     def begin(self, t_ms: int) -> None: ...
     def step(self, frame: Pcm, p_voice: float, echo: float) -> OverlapEvidence: ...
-    def hear(self, words: tuple[str, ...]) -> None: ...
+    def hear(self, words: Sequence[str]) -> None: ...
     def end(self) -> None: ...
 
 

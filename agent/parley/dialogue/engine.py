@@ -101,6 +101,7 @@ class Engine:
         self.stats = EngineStats()
         self.instructions = instructions
         self.tools: tuple[ToolSpec, ...] = ()
+        self.tool_choice: Literal["auto", "none", "required"] = "auto"
         self.t_ms = 0
         self.started_at = 0.0
         """Wall-clock time of stream time 0."""
@@ -156,8 +157,9 @@ class Engine:
         self._requests = deque(r for r in self._requests if r.number != number)
 
     def interrupt(self) -> None:
-        """Stop the agent's reply, if it has one. Idempotent."""
-        self._stop = True
+        """Stop the agent's reply, if it has one now; one asked for later is not meant.
+        Idempotent."""
+        self._stop = self._stop or self.floor.has_agent
 
     def tool_result(self, result: ToolResult) -> None:
         self.ledger.tool(result)
@@ -290,9 +292,15 @@ class Engine:
         items = self.ledger.items()
         if act.text:
             items = (*items, Said("user", act.text))
-        tools = self.tools if request is None or request.tools is None else request.tools
-        asked = request.instructions if request else ""
-        return self._mind.reply(Context(act.cause, items, self.instructions, asked, tools))
+        context = Context(
+            cause=_cause(act.cause, items, request),
+            items=items,
+            instructions=self.instructions,
+            request=request.instructions if request else "",
+            tools=self.tools if request is None or request.tools is None else request.tools,
+            tool_choice=self.tool_choice,
+        )
+        return self._mind.reply(context)
 
     def _commit(self, act: Commit) -> None:
         self.replies.commit(act.reply)
@@ -342,3 +350,18 @@ class Engine:
     def _fail(self, where: Literal["ears", "engine"], error: str) -> None:
         logger.warning("%s: %s", where, error)
         self._emit(ev.Failed(self.t_ms, where, error))
+
+
+def _cause(cause: Cause, items: tuple[Item, ...], request: Request | None) -> Cause:
+    """What an application's bare "reply now" means follows from where the conversation stands."""
+    if cause is not Cause.INSTRUCTED or (request is not None and request.instructions):
+        return cause
+    match items[-1] if items else None:
+        case None:
+            return Cause.OPENING
+        case ToolResult():
+            return Cause.TOOL
+        case Said(role="user"):
+            return Cause.USER
+        case _:
+            return cause

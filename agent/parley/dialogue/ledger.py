@@ -34,15 +34,16 @@ class AgentTurn:
     over: bool = False
     cut: bool = False
 
-    def heard_words(self) -> int:
-        """How many of the marked words were heard."""
-        return sum(1 for m in self.marks if self.played >= middle(m))
+    def heard_words(self, limit: int | None = None) -> int:
+        """How many of the marked words were heard, of the first ``limit`` samples."""
+        played = self.played if limit is None else min(self.played, limit)
+        return sum(1 for m in self.marks if played >= middle(m))
 
-    def heard_text(self) -> str:
+    def heard_text(self, limit: int | None = None) -> str:
         """The text up to and including the last word heard."""
-        if self.over and not self.cut:
+        if self.over and not self.cut and limit is None:
             return self.text.strip()
-        n = self.heard_words()
+        n = self.heard_words(limit)
         return self.text[: self.marks[n - 1].char_end].strip() if n else ""
 
 
@@ -135,6 +136,11 @@ class Ledger:
         """A call or its result; a result given twice counts once."""
         if item not in self._entries:
             self._entries.append(item)
+
+    def replace(self, items: Iterable[Item]) -> None:
+        """Another history, as the application keeps it. A reply that sounds just now stays."""
+        sounding = [e for e in self._entries if isinstance(e, AgentTurn) and not e.over]
+        self._entries = [*items, *sounding]
 
     # --- reading -------------------------------------------------------------------------------
 

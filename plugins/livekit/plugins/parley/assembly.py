@@ -1,0 +1,118 @@
+"""Puts a call's engine together from parts named in the settings.
+
+What is heavy is loaded once a process and shared by its calls: the recogniser's child process,
+the mind's connections, the voice. What is a call's own is made for each: VAD state, canceller,
+overlap classifier, floor, ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from parley.dialogue import events as ev
+from parley.dialogue.ears import Canceller, Ears, OverlapSense
+from parley.dialogue.engine import Engine
+from parley.dialogue.floor import FloorPolicy
+from parley.minds.base import Mind
+from parley_speech.registry import load
+from parley_speech.types import Recognizer, Synthesizer, Vad
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a call is made of, by name or as objects of your own."""
+
+    mind: str | Mind = "flow"
+    voice: str | Synthesizer = "espeak"
+    asr: str | Recognizer = "pocketsphinx"
+    vad: str | Callable[[], Vad] = "fusion"
+    canceller: Callable[[], Canceller] | None = None
+    """Makes a call's echo canceller; None: LiveKit's, with our echo likelihood."""
+    overlap: Callable[[], OverlapSense] | None = None
+    """Makes a call's overlap classifier; None: ours."""
+    flow: str | None = None
+    """For the flow mind: a file, or the name of a shipped flow."""
+    base_url: str | None = None
+    """For the vLLM mind; None: PARLEY_LLM_URL, else the local default."""
+    model: str | None = None
+
+    @property
+    def mind_name(self) -> str:
+        return self.mind if isinstance(self.mind, str) else type(self.mind).__name__
+
+    def engines(self) -> Engines:
+        return Engines(self)
+
+
+class Engines:
+    """The shared parts of one process. ``start`` loads them; the first call does it otherwise."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._lock = asyncio.Lock()
+        self._mind: Mind = parts.mind if not isinstance(parts.mind, str) else _mind(parts)
+        self._voice: Synthesizer = _part("tts", parts.voice)
+        self._asr: Recognizer = _part("asr", parts.asr)
+        self._vad: Callable[[], Vad]
+        self._vad = load("vad", parts.vad) if isinstance(parts.vad, str) else parts.vad
+        self._started = False
+
+    async def start(self) -> None:
+        """Idempotent."""
+        async with self._lock:
+            if not self._started:
+                await asyncio.gather(self._mind.start(), self._voice.start(), self._asr.start())
+                self._started = True
+
+    async def engine(
+        self, on_event: Callable[[ev.EngineEvent], None], *, policy: FloorPolicy | None = None
+    ) -> Engine:
+        """An engine for one call, not yet running."""
+        await self.start()
+        recognition: Any = self._asr.stream()
+        canceller = (self.parts.canceller or _canceller)()
+        ears = Ears(self._vad(), recognition, canceller, (self.parts.overlap or _overlap)())
+        return Engine(ears, self._mind.session(), self._voice, on_event, policy=policy)
+
+    async def aclose(self) -> None:
+        await asyncio.gather(
+            self._mind.aclose(), self._voice.aclose(), self._asr.aclose(), return_exceptions=True
+        )
+
+
+def _canceller() -> Canceller:
+    from parley_speech.echo import EchoCanceller
+
+    return EchoCanceller()
+
+
+def _overlap() -> OverlapSense:
+    from parley_speech.overlap import OverlapClassifier
+
+    return OverlapClassifier()
+
+
+def _part(kind: Any, part: Any) -> Any:
+    return load(kind, part)() if isinstance(part, str) else part
+
+
+def _mind(parts: Parts) -> Mind:
+    """The two minds that come with Parley take settings; a third party's is made as it is."""
+    name = parts.mind_name
+    kind: Any = load("mind", name)
+    if name == "flow":
+        mind: Mind = kind(parts.flow or "front_desk")
+    elif name == "vllm":
+        from dataclasses import replace
+
+        from parley.minds.vllm_options import VllmOptions
+
+        env = VllmOptions.from_env()
+        base_url, model = parts.base_url or env.base_url, parts.model or env.model
+        mind = kind(replace(env, base_url=base_url, model=model))
+    else:
+        mind = kind()
+    return mind

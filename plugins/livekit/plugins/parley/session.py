@@ -1,0 +1,325 @@
+"""One LiveKit session of ``FullDuplex``: an engine, dressed as a ``RealtimeSession``.
+
+Engine events become LiveKit events: a committed reply is a *generation* whose audio frames come
+at the pace of playing and whose text comes word by word as it is heard, so that what LiveKit
+writes into its history is what the caller heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from livekit.agents import llm, utils
+from livekit.agents.types import NOT_GIVEN, NotGivenOr
+
+from livekit import rtc
+from livekit.plugins.parley.assembly import Engines
+from livekit.plugins.parley.contexts import extra_instructions, items_of, specs_of
+from livekit.plugins.parley.generation import Generation
+from livekit.plugins.parley.metrics import reply_metrics
+from parley.dialogue import events as ev
+from parley.dialogue.engine import Engine
+from parley.minds.base import Cause
+from parley_speech.types import MIC_HZ, SPEAKER_HZ, Pcm
+
+if TYPE_CHECKING:
+    from livekit.plugins.parley.full_duplex import FullDuplex
+
+logger = logging.getLogger("livekit.plugins.parley")
+
+_numbers = itertools.count()
+_Created = asyncio.Future[llm.GenerationCreatedEvent]
+_Text = str | AsyncIterator[str] | None
+_Asked = tuple[str, _Text, _Created]
+
+
+class FullDuplexSession(llm.RealtimeSession[str]):
+    """Made by ``FullDuplex.session``; runs until ``aclose``."""
+
+    def __init__(self, model: FullDuplex, engines: Engines) -> None:
+        super().__init__(model)
+        self.number = next(_numbers)
+        self._model = model
+        self._engines = engines
+        self._engine: Engine | None = None
+        self._ready = asyncio.Event()
+        self._chat_ctx = llm.ChatContext.empty()
+        self._tools = llm.ToolContext.empty()
+        self._instructions = ""
+        self._extra = ""
+        self._resampler: rtc.AudioResampler | None = None
+        self._resampler_rate = 0
+        self._turn_id = utils.shortuuid("item_")
+        self._generations: dict[int, Generation] = {}
+        self._asked: dict[int, _Created] = {}
+        self._waiting: list[_Asked] = []
+        self._closed = False
+        self._owned: set[asyncio.Task[None]] = set()
+        self._task = asyncio.create_task(self._run(), name="parley-session")
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            engine = await self._engines.engine(self._on_event, policy=self._model.policy)
+        except Exception as e:  # whatever is missing, the application must hear of it
+            logger.exception("the engine could not be made")
+            self._emit_error(e, recoverable=False)
+            return
+        self._engine = engine
+        self._configure()
+        engine.ledger.replace(items_of(self._chat_ctx))
+        for instructions, text, future in self._waiting:
+            self._ask(engine, instructions, text, future)
+        self._waiting.clear()
+        self._ready.set()
+        await engine.run()
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        for generation in self._generations.values():
+            generation.close()
+        for future in [*self._asked.values(), *(f for _, _, f in self._waiting)]:
+            if not future.done():
+                future.set_exception(llm.RealtimeError("the session was closed"))
+                future.exception()  # nobody may be waiting any more: that is not an error
+        await asyncio.gather(*self._owned, return_exceptions=True)
+
+    @property
+    def engine(self) -> Engine | None:
+        """None until everything is loaded."""
+        return self._engine
+
+    async def ready(self) -> None:
+        """Waits until the engine runs."""
+        await self._ready.wait()
+
+    # --- what LiveKit asks ---------------------------------------------------------------------
+
+    @property
+    def chat_ctx(self) -> llm.ChatContext:
+        return self._chat_ctx.copy()
+
+    @property
+    def tools(self) -> llm.ToolContext:
+        return self._tools.copy()
+
+    async def update_instructions(self, instructions: str) -> None:
+        self._instructions = instructions
+        self._configure()
+
+    async def update_tools(self, tools: list[llm.Tool]) -> None:
+        self._tools = llm.ToolContext(tools)
+        self._configure()
+
+    async def update_chat_ctx(self, chat_ctx: llm.ChatContext) -> None:
+        """LiveKit's history is the authority for everything that is over; what is being said just
+        now stays where it is."""
+        self._chat_ctx = chat_ctx.copy()
+        self._extra = extra_instructions(chat_ctx)
+        self._configure()
+        if self._engine is not None:
+            self._engine.ledger.replace(items_of(chat_ctx))
+
+    def update_options(self, *, tool_choice: NotGivenOr[llm.ToolChoice | None] = NOT_GIVEN) -> None:
+        if self._engine is not None and tool_choice in ("auto", "none", "required"):
+            self._engine.tool_choice = tool_choice
+
+    def _configure(self) -> None:
+        if self._engine is None:
+            return
+        self._engine.instructions = "\n\n".join(t for t in (self._instructions, self._extra) if t)
+        self._engine.tools = specs_of(self._tools.flatten())
+
+    def push_audio(self, frame: rtc.AudioFrame) -> None:
+        if self._engine is None:
+            return  # still loading: the caller was not greeted yet
+        for pcm in self._mono_16k(frame):
+            self._engine.push_mic(pcm)
+
+    def _mono_16k(self, frame: rtc.AudioFrame) -> list[Pcm]:
+        """Any rate and number of channels, as microphones come."""
+        pcm = np.frombuffer(frame.data, np.int16)
+        if frame.num_channels > 1:
+            pcm = pcm.reshape(-1, frame.num_channels).mean(axis=1).astype(np.int16)
+        if frame.sample_rate == MIC_HZ:
+            return [pcm]
+        if self._resampler is None or self._resampler_rate != frame.sample_rate:
+            self._resampler_rate = frame.sample_rate
+            self._resampler = rtc.AudioResampler(frame.sample_rate, MIC_HZ, num_channels=1)
+        mono = rtc.AudioFrame(pcm.tobytes(), frame.sample_rate, 1, len(pcm))
+        return [np.frombuffer(f.data, np.int16) for f in self._resampler.push(mono)]
+
+    def push_video(self, frame: rtc.VideoFrame) -> None:
+        """Parley listens; it does not look."""
+
+    def generate_reply(
+        self,
+        *,
+        instructions: NotGivenOr[str] = NOT_GIVEN,
+        tool_choice: NotGivenOr[llm.ToolChoice] = NOT_GIVEN,
+        tools: NotGivenOr[list[llm.Tool]] = NOT_GIVEN,
+    ) -> _Created:
+        asked = instructions if isinstance(instructions, str) else ""
+        return self._request(asked, None)
+
+    def say(self, text: str | AsyncIterable[str]) -> _Created:
+        return self._request("", text if isinstance(text, str) else aiter(text))
+
+    def _request(self, instructions: str, text: _Text) -> _Created:
+        future: _Created = asyncio.Future()
+        if self._engine is None:
+            self._waiting.append((instructions, text, future))
+        else:
+            self._ask(self._engine, instructions, text, future)
+        return future
+
+    def _ask(self, engine: Engine, instructions: str, text: _Text, future: _Created) -> None:
+        number = engine.request(Cause.INSTRUCTED, instructions=instructions, text=text)
+        self._asked[number] = future
+        future.add_done_callback(lambda f: engine.withdraw(number) if f.cancelled() else None)
+
+    def commit_audio(self) -> None:
+        """The floor ends turns itself."""
+
+    def clear_audio(self) -> None:
+        """What the user has said is never thrown away."""
+
+    def interrupt(self) -> None:
+        """The application stops the agent; LiveKit also calls it when there is nothing to stop."""
+        if self._engine is None:
+            return
+        self._engine.interrupt()
+        if self._generations:
+            self._generations[max(self._generations)].stopped_by_application = True
+
+    def truncate(
+        self,
+        *,
+        message_id: str,
+        modalities: list[Literal["text", "audio"]],
+        audio_end_ms: int,
+        audio_transcript: NotGivenOr[str] = NOT_GIVEN,
+    ) -> None:
+        """LiveKit tells how much of a message its output really played."""
+        for number, generation in self._generations.items():
+            if generation.message_id == message_id and self._engine is not None:
+                self._engine.ledger.correct(number, audio_end_ms * SPEAKER_HZ // 1000)
+
+    def heard(self, samples: int) -> str:
+        """What the first ``samples`` of the reply that plays now, or played last, have sounded."""
+        if self._engine is None or not self._generations:
+            return ""
+        turn = self._engine.ledger.turn(max(self._generations))
+        return turn.heard_text(samples) if turn is not None else ""
+
+    # --- what the engine tells -----------------------------------------------------------------
+
+    def _on_event(self, event: ev.EngineEvent) -> None:
+        match event:
+            case ev.ReplyFrame(reply=n, pcm=pcm):
+                if not self._generations[n].play(pcm):
+                    self.interrupt()
+            case ev.ReplyWords(reply=n, delta=delta):
+                self._generations[n].tell(delta)
+            case ev.ReplyCommitted():
+                self._committed(event)
+            case ev.ReplyEnded():
+                self._ended(event)
+            case ev.ToolCalled():
+                self._tool_called(event)
+            case ev.UserStarted():
+                self.emit("input_speech_started", llm.InputSpeechStartedEvent())
+            case ev.UserStopped():
+                self.emit("input_speech_stopped", llm.InputSpeechStoppedEvent(False))
+            case ev.UserText(text=text):
+                self._transcribed(text, final=False)
+            case ev.UserTurn(text=text):
+                self._transcribed(text, final=True)
+            case ev.Failed(where=where, error=error):
+                self._emit_error(RuntimeError(f"{where}: {error}"), recoverable=True)
+            case _:
+                pass
+        for observer in self._model.observers:
+            observer(self, event)
+
+    def _committed(self, event: ev.ReplyCommitted) -> None:
+        future = self._asked.pop(event.request, None) if event.request is not None else None
+        generation = self._generations[event.reply] = Generation()
+        created = generation.event(user_initiated=future is not None)
+        if future is None:
+            self.emit("generation_created", created)
+        elif not future.done():
+            future.set_result(created)
+
+    def _ended(self, event: ev.ReplyEnded) -> None:
+        generation = self._generations[event.reply]
+        if event.heard:
+            message = self._chat_ctx.add_message(
+                role="assistant", content=event.heard, id=generation.message_id
+            )
+            message.interrupted = event.cut
+        self.emit("metrics_collected", reply_metrics(self._model, generation, event))
+        if event.cut and generation.sounded and not generation.stopped_by_application:
+            task = asyncio.create_task(self._close_cut(generation), name="parley-cut")
+            self._owned.add(task)
+            task.add_done_callback(self._owned.discard)
+        else:
+            generation.close()
+        self._forget_old()
+
+    async def _close_cut(self, generation: Generation) -> None:
+        """The caller took the floor: what was played is through, then LiveKit may mark the
+        message as interrupted (it drops what its queues still hold, which is nothing)."""
+        try:
+            await generation.drained()
+            session = self._model.agent_session
+            if session is not None and session.current_speech is not None:
+                session.interrupt()
+        except RuntimeError as e:  # a session that closes at this moment
+            logger.debug("the cut could not be marked: %s", e)
+        finally:
+            generation.close()
+
+    def _forget_old(self) -> None:
+        """A late truncate may name the last few replies; older ones are history."""
+        for number in sorted(self._generations)[:-8]:
+            self._generations.pop(number).close()
+
+    def _tool_called(self, event: ev.ToolCalled) -> None:
+        call = llm.FunctionCall(
+            call_id=event.call.id, name=event.call.name, arguments=event.call.arguments
+        )
+        self._chat_ctx.insert(call)
+        self._generations[event.reply].call(call)
+
+    def _transcribed(self, text: str, *, final: bool) -> None:
+        item_id = self._turn_id
+        if final:
+            self._turn_id = utils.shortuuid("item_")
+            if not text:
+                return
+            self._chat_ctx.add_message(role="user", content=text, id=item_id)
+        completed = llm.InputTranscriptionCompleted(item_id, text, is_final=final)
+        self.emit("input_audio_transcription_completed", completed)
+
+    def _emit_error(self, error: Exception, *, recoverable: bool) -> None:
+        event = llm.RealtimeModelError(
+            timestamp=time.time(),
+            label=self._model.label,
+            error=error,
+            recoverable=recoverable,
+        )
+        self.emit("error", event)
