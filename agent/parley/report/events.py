@@ -24,6 +24,7 @@ the event's own in one object, it is called ``overlap`` (or ``class``).
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -136,9 +137,8 @@ def overlap_class(event: Event) -> str:
 def floor_states(events: Iterable[Event], end_s: float) -> list[tuple[Span, str]]:
     """The floor's states in order, each until the next one, the last until ``end_s``."""
     changes = [(event.t, event.text("state")) for event in events if event.kind == "floor"]
-    ends = [t for t, _ in changes[1:]] + [end_s]
-    pairs = zip(changes, ends, strict=True)
-    return [(Span(t, end), state) for (t, state), end in pairs if end > t]
+    spans = itertools.pairwise([*changes, (end_s, "")])
+    return [(Span(t, end), state) for (t, state), (end, _) in spans if end > t]
 
 
 def ducked_spans(events: Iterable[Event], end_s: float) -> list[Span]:

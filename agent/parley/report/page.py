@@ -20,7 +20,8 @@ import soundfile
 from .events import Event, latencies, load_events, transcript
 from .levels import Span, sounds
 from .recording import Recording
-from .timeline import DARK, LIGHT, DrawingUnavailable, Row, Scene, draw
+from .theme import DARK, LIGHT
+from .timeline import DrawingUnavailable, Row, Scene, draw
 
 EMBED_BYTES = 16_000_000  # about five minutes of speech as FLAC; longer calls are linked
 JOIN_TURN_MS = 700  # pauses within one turn

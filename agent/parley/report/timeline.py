@@ -9,13 +9,13 @@ its own loud parts, so that ducking shows at its true depth.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parley_speech.types import Pcm
 
@@ -27,7 +27,9 @@ from .events import (
     latencies,
     overlap_class,
 )
+from .layout import DPI, Lanes, clean, clock, common, envelope, scaled, short, tick_s
 from .levels import HOP_MS, Span
+from .theme import LIGHT, Theme, state_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +42,6 @@ ROW_IN = 2.85
 HEAD_IN = 0.9
 LEGEND_ROW_IN = 0.24
 LEGEND_COLUMNS = 13  # more entries share two rows, three, ... evenly
-DPI = 110
 WORD_PT = 9.0
 TEXT_PT = 10.5
 
@@ -63,40 +64,6 @@ ACT_MARKS: dict[str, tuple[str, float, int]] = {
 
 class DrawingUnavailable(RuntimeError):
     """matplotlib or jinja2 is missing; the message says how to get them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Theme:
-    paper: str
-    ink: str
-    faint: str
-    grid: str
-    caller: str
-    agent: str
-    error: str
-    states: dict[str, str]
-    other_states: tuple[str, ...]
-    """For states that ``states`` does not name, in the order in which they appear."""
-
-
-LIGHT = Theme(
-    paper="#ffffff", ink="#1c2430", faint="#707b8a", grid="#e6e9ee",
-    caller="#2f6fd0", agent="#d2622a", error="#c01c28",
-    states={
-        "idle": "#e3e7ed", "listening": "#cfe0f8", "user": "#cfe0f8", "thinking": "#f4e2a1",
-        "speaking": "#f7cdb5", "agent": "#f7cdb5", "overlap": "#dcb9ef", "silent": "#e3e7ed",
-    },
-    other_states=("#bfe3d0", "#f2c4d6", "#c9e3ea", "#d9d3c3"),
-)  # fmt: skip
-DARK = Theme(
-    paper="#14181f", ink="#e7eaf0", faint="#95a0b0", grid="#262d38",
-    caller="#6ea3f2", agent="#ee9162", error="#ff6b70",
-    states={
-        "idle": "#2b323d", "listening": "#24436f", "user": "#24436f", "thinking": "#6a5a1c",
-        "speaking": "#74401f", "agent": "#74401f", "overlap": "#5e3678", "silent": "#2b323d",
-    },
-    other_states=("#24563f", "#6b2d47", "#23525d", "#4d473a"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,7 +119,10 @@ def draw(scene: Scene, path: str | Path | IO[bytes], theme: Theme = LIGHT) -> li
         rows.append(
             Row(span.start_s, span.end_s, box[0], box[0] + box[2], 1 - box[1] - box[3], 1 - box[1])
         )
-    figure.savefig(path, dpi=DPI, facecolor=theme.paper)
+    with warnings.catch_warnings():
+        # Someone may speak in a script that the font lacks; the page shows it in the browser's own.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure.savefig(path, dpi=DPI, facecolor=theme.paper)
     return rows
 
 
@@ -170,14 +140,14 @@ class _Painter:
     def __init__(self, scene: Scene, theme: Theme) -> None:
         self._scene = scene
         self._theme = theme
-        self._times = scene.offset_s + np.arange(_envelope(scene.caller, scene.rate_hz).size) * (
+        self._times = scene.offset_s + np.arange(envelope(scene.caller, scene.rate_hz).size) * (
             HOP_MS / 1000
         )
-        self._caller = _scaled(_envelope(scene.caller, scene.rate_hz))
-        self._agent = _scaled(_envelope(scene.agent, scene.rate_hz))
+        self._caller = scaled(envelope(scene.caller, scene.rate_hz))
+        self._agent = scaled(envelope(scene.agent, scene.rate_hz))
         self._states = floor_states(scene.events, scene.end_s)
         self._ducked = ducked_spans(scene.events, scene.end_s)
-        self._colours = _state_colours([state for _, state in self._states], theme)
+        self._colours = state_colours([state for _, state in self._states], theme)
 
     # --- the head: title, figures, legend ---------------------------------------------------
 
@@ -197,7 +167,7 @@ class _Painter:
         )  # fmt: skip
         measured = latencies(self._scene.events)
         parts = [f"{m.name} {m.p50_ms:.0f} ms" for m in measured[:5]]
-        summary = f"{_clock(self._scene.end_s)} min" + (
+        summary = f"{clock(self._scene.end_s)} min" + (
             "   ·   P50: " + ",  ".join(parts) if parts else ""
         )
         figure.text(
@@ -258,8 +228,8 @@ class _Painter:
         axes.set_ylim(BOTTOM, TOP)
         axes.set_facecolor(theme.paper)
         axes.set_yticks([])
-        ticks = np.arange(math.ceil(span.start_s), span.end_s + 0.01, _tick_s(span.length_s))
-        axes.set_xticks(ticks, [_clock(t) for t in ticks])
+        ticks = np.arange(math.ceil(span.start_s), span.end_s + 0.01, tick_s(span.length_s))
+        axes.set_xticks(ticks, [clock(t) for t in ticks])
         axes.tick_params(axis="x", colors=theme.faint, labelsize=8.5, length=0, pad=3)
         axes.vlines(ticks, BOTTOM, TOP, color=theme.grid, lw=0.8, zorder=0)
         for side in axes.spines.values():
@@ -282,7 +252,7 @@ class _Painter:
         axes.fill_between(t, up, up + self._caller[inside] * VOICE, color=theme.caller, lw=0)
         axes.fill_between(t, down, down - self._agent[inside] * VOICE, color=theme.agent, lw=0)
         for ducked in self._ducked:
-            part = _common(ducked, span)
+            part = common(ducked, span)
             if part:
                 axes.fill_between(
                     [part.start_s, part.end_s], down, down - VOICE, facecolor="none",
@@ -291,7 +261,7 @@ class _Painter:
 
     def _floor(self, axes: Axes, span: Span) -> None:
         for states, state in self._states:
-            part = _common(states, span)
+            part = common(states, span)
             if part:
                 axes.fill_between(
                     [part.start_s, part.end_s], -BAND, BAND, color=self._colours[state], lw=0
@@ -317,15 +287,15 @@ class _Painter:
                 axes.vlines(event.t, -BAND, BAND, color=self._theme.ink, lw=0.9, alpha=0.55)
 
     def _overlaps(self, axes: Axes, span: Span) -> None:
-        lanes = _Lanes(1, axes, span)
+        lanes = Lanes(1, axes, span)
         for event in self._within(span, "overlap"):
             p = event.number("p")
             label = clean(overlap_class(event) + ("" if p is None else f" {p:.2f}"))
-            x, _ = lanes.place(event.t + 0.06, label, WORD_PT, centre=False)
+            x, _ = lanes.place(event.t + 0.06, label, WORD_PT)
             axes.text(
                 x, BAND + VOICE - 0.02, label, fontsize=WORD_PT, style="italic", va="top",
                 color=self._theme.ink, parse_math=False, zorder=7, clip_on=True,
-                bbox={"facecolor": self._theme.paper, "alpha": 0.75, "lw": 0, "pad": 1.2},
+                bbox={"facecolor": self._theme.paper, "alpha": 0.88, "lw": 0, "pad": 1.2},
             )  # fmt: skip
             axes.vlines(event.t, 0, BAND + VOICE, color=self._theme.faint, lw=0.9, ls=(0, (3, 2)))
 
@@ -341,12 +311,12 @@ class _Painter:
             lw=1,
             alpha=0.75,
         )
-        lanes = _Lanes(2, axes, span)
+        lanes = Lanes(2, axes, span)
         for line in self._scene.lines:
             if line.who != "caller" or not span.start_s <= line.start_s < span.end_s:
                 continue
-            text = _short(clean(line.text), 90)
-            x, lane = lanes.place(line.start_s, text, TEXT_PT, centre=False)
+            text = short(clean(line.text), 90)
+            x, lane = lanes.place(line.start_s, text, TEXT_PT)
             axes.text(
                 x, y + 0.13 + lane * 0.28, text, fontsize=TEXT_PT, color=self._theme.caller,
                 va="bottom", weight="bold", parse_math=False,
@@ -355,20 +325,20 @@ class _Painter:
     def _agent_words(self, axes: Axes, span: Span) -> None:
         theme = self._theme
         top = -BAND - VOICE - 0.12
-        lanes = _Lanes(WORD_LANES, axes, span)
+        lanes = Lanes(WORD_LANES, axes, span)
         words = [(e.t, clean(e.text("text")), False) for e in self._within(span, "agent_word")]
         cuts = [
             (line.end_s, line) for line in self._scene.lines if line.who == "agent" and line.cut
         ]
         words += [
-            (t, _short(clean(line.unheard), 40), True)
+            (t, short(clean(line.unheard), 40), True)
             for t, line in cuts
             if span.start_s <= t < span.end_s
         ]
         for t, text, unheard in sorted(words):
             if unheard:
                 text = f"✂ {text}"
-            x, lane = lanes.place(t, text, WORD_PT, centre=False)
+            x, lane = lanes.place(t, text, WORD_PT)
             axes.text(
                 x, top - lane * LANE, text, fontsize=WORD_PT, va="top", parse_math=False,
                 color=theme.faint if unheard else theme.ink,
@@ -387,7 +357,7 @@ class _Painter:
             )
             axes.vlines(event.t, BOTTOM, TOP, color=self._theme.error, lw=1.5, zorder=8)
             axes.annotate(
-                _short(clean(text), 60), (event.t, BAND + VOICE * 0.55), xytext=(4, 0),
+                short(clean(text), 60), (event.t, BAND + VOICE * 0.55), xytext=(4, 0),
                 textcoords="offset points", fontsize=WORD_PT, color=self._theme.error,
                 weight="bold", parse_math=False, zorder=8,
                 bbox={"facecolor": self._theme.paper, "alpha": 0.85, "lw": 0, "pad": 1.5},
@@ -399,28 +369,6 @@ class _Painter:
         ]
 
 
-class _Lanes:
-    """Puts texts side by side where there is room, else in the next lane, else a bit later."""
-
-    def __init__(self, count: int, axes: Axes, span: Span) -> None:
-        box = axes.get_window_extent()
-        self._s_per_px = span.length_s / box.width
-        self._end = span.end_s
-        self._free = [-math.inf] * count
-
-    def place(self, at: float, text: str, points: float, *, centre: bool) -> tuple[float, int]:
-        """(x, lane) for a text that wants to begin at ``at``."""
-        width = (len(text) * 0.60 * points + 5) * DPI / 72 * self._s_per_px
-        x = at - width / 2 if centre else at
-        x = min(x, self._end - width)
-        lane = next((i for i, free in enumerate(self._free) if free <= x), None)
-        if lane is None:
-            lane = min(range(len(self._free)), key=self._free.__getitem__)
-            x = self._free[lane]
-        self._free[lane] = x + width
-        return x, lane
-
-
 def _matplotlib() -> tuple[type[Figure], Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -430,51 +378,3 @@ def _matplotlib() -> tuple[type[Figure], Any]:
             "Drawing a conversation needs matplotlib: pip install 'parley[report]'."
         ) from error
     return Figure, FigureCanvasAgg
-
-
-def _envelope(pcm: Pcm, rate_hz: int) -> NDArray[np.float64]:
-    """The peak of each hop, (hops,), 0..1."""
-    hop = rate_hz * HOP_MS // 1000
-    if pcm.size == 0:
-        return np.zeros(0)
-    peaks = np.maximum.reduceat(np.abs(pcm.astype(np.int32)), np.arange(0, pcm.size, hop))
-    return peaks / 32768.0
-
-
-def _scaled(envelope: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Its loud parts reach 1; a side that is almost silent stays small."""
-    loud = envelope[envelope > 0.01]
-    top = float(np.percentile(loud, 98)) if loud.size else 1.0
-    return np.minimum(envelope / max(top, 0.05), 1.0)
-
-
-def _state_colours(states: Sequence[str], theme: Theme) -> dict[str, str]:
-    colours: dict[str, str] = {}
-    spare = iter(theme.other_states * (1 + len(states)))
-    for state in dict.fromkeys(states):
-        known = next((c for name, c in theme.states.items() if name in state.lower()), None)
-        colours[state] = known if known and known not in colours.values() else next(spare)
-    return colours
-
-
-def _common(a: Span, b: Span) -> Span | None:
-    start, end = max(a.start_s, b.start_s), min(a.end_s, b.end_s)
-    return Span(start, end) if end > start else None
-
-
-def clean(text: str) -> str:
-    """Text as one line of characters that a font can draw."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
-def _tick_s(length_s: float) -> float:
-    return 1.0 if length_s <= 30 else 5.0
-
-
-def _clock(t: float) -> str:
-    """m:ss"""
-    return f"{int(t) // 60}:{int(t) % 60:02d}"
