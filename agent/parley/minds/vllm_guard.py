@@ -38,7 +38,8 @@ class TextGuard:
                 raise Repetition
         if len(text) > self._left:
             cut = text[: self._left]
-            text = cut[: cut.rfind(" ") + 1] if " " in cut else cut
+            # A first piece without any space may be a language that has none.
+            text = cut[: cut.rfind(" ") + 1] or ("" if self.spoke else cut)
             self._left = 0
         else:
             self._left -= len(text)

@@ -1,7 +1,9 @@
 """One streamed answer of the language model, and all that can go wrong with it.
 
 A pump task reads the connection and fills a small queue; whoever iterates empties it. Cancelling
-ends the pump, which closes the connection; that is how the server learns to stop generating.
+ends the pump, which closes the connection; that is how the server learns to stop generating. The
+pump is cancelled at most once, be it by a deadline, by ``cancel`` or by both: a second cancellation
+would hit httpx while it closes the connection, and leave it open (httpcore 1.0).
 
 Every failure is a ``MindError`` with words for the caller. When nothing was given yet, one second
 attempt is made for what may be different the second time (connection, 429, 5xx, a broken or empty
@@ -14,7 +16,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import httpx
@@ -62,8 +64,12 @@ class VllmReply:
         self._queue: asyncio.Queue[MindEvent | _Failed] = asyncio.Queue(QUEUED)
         self._pump: asyncio.Task[None] | None = None
         self._cancelled = False
+        self._stopped = False
+        self._late: MindError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0  # the event loop's time
+        self._reader = DeltaReader()
         self._given = 0
-        self._deadline = 0.0
 
     async def __aiter__(self) -> AsyncIterator[MindEvent]:
         if self._pump is not None:
@@ -89,8 +95,7 @@ class VllmReply:
 
     def cancel(self) -> None:
         self._cancelled = True
-        if self._pump is not None:
-            self._pump.cancel()
+        self._stop()
         if self._queue.empty():  # wakes whoever waits; with events there, nobody does
             self._queue.put_nowait(_Failed(None))
 
@@ -99,26 +104,52 @@ class VllmReply:
         if self._pump is not None:
             await asyncio.wait({self._pump})
 
+    # --- deadlines ---
+
+    def _stop(self) -> None:
+        if self._pump is not None and not self._stopped:
+            self._stopped = True
+            self._pump.cancel()
+
+    def _wait_until(self, deadline: float | None) -> None:
+        """From now on the next content has to come by ``deadline``; None: no hurry."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._deadline = deadline
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        if not self._stopped:
+            self._late = self._too_late()
+            self._stop()
+
     # --- the pump ---
 
     async def _run(self) -> None:
+        failure: MindError | None = None
         try:
             await self._answer()
         except MindError as error:
-            logger.warning("no answer from the language model: %s", error)
-            await self._queue.put(_Failed(error))
+            failure = error
+        except asyncio.CancelledError:
+            if self._late is None:
+                raise
+            failure = self._late
         except Exception as error:
             # A bug here must not leave the caller in silence.
-            logger.exception("the answer of the language model could not be read")
             failure = MindError(f"reading the answer failed: {type(error).__name__}")
             failure.__cause__ = error
-            await self._queue.put(_Failed(failure))
-        else:
-            await self._queue.put(_Failed(None))
+        finally:
+            self._wait_until(None)
+        if failure is not None:
+            logger.warning("no answer from the language model: %s", failure)
+        await self._queue.put(_Failed(failure))
 
     async def _answer(self) -> None:
         now = asyncio.get_running_loop().time
-        self._deadline = now() + self._limits.first_s
+        self._wait_until(now() + self._limits.first_s)
         try:
             await self._attempt()
         except _Retryable as first:
@@ -134,15 +165,11 @@ class VllmReply:
 
     async def _attempt(self) -> None:
         try:
-            async with AsyncExitStack() as stack:
-                async with asyncio.timeout_at(self._deadline):
-                    request = self._client.stream("POST", "chat/completions", json=self._body)
-                    response = await stack.enter_async_context(request)
-                    if response.status_code != 200:
-                        raise await self._refusal(response)
+            request = self._client.stream("POST", "chat/completions", json=self._body)
+            async with request as response:
+                if response.status_code != 200:
+                    raise await self._refusal(response)
                 await self._read(response)
-        except TimeoutError as error:
-            raise self._late() from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise _Retryable(unreachable(self._options, error)) from error
         except httpx.RequestError as error:
@@ -155,6 +182,7 @@ class VllmReply:
             what = f"answered with {kind or 'no content type'}; expected text/event-stream"
             raise self._broken(f"{what}: is this an OpenAI-compatible server that can stream?")
         reader, guard = DeltaReader(), TextGuard(self._limits.max_chars)
+        self._reader = reader
         try:
             async with aclosing(self._events(response, reader)) as events:
                 async for data in events:
@@ -181,17 +209,12 @@ class VllmReply:
         chunks = response.aiter_bytes()
         seen = reader.progress
         while True:
-            try:
-                async with asyncio.timeout_at(self._deadline):
-                    chunk = await anext(chunks, None)
-            except TimeoutError as error:
-                raise self._late(thinking=reader.reasoned) from error
+            chunk = await anext(chunks, None)
             for data in parser.finish() if chunk is None else parser.feed(chunk):
                 yield data
             if reader.progress > seen:
-                # After giving: the time that a slow listener takes is not the model's.
                 seen = reader.progress
-                self._deadline = asyncio.get_running_loop().time() + self._limits.stall_s
+                self._wait_until(asyncio.get_running_loop().time() + self._limits.stall_s)
             if chunk is None:
                 return
 
@@ -203,6 +226,8 @@ class VllmReply:
                 return not guard.full
             event = TextDelta(text)
         self._given += 1
+        if self._queue.full():
+            self._wait_until(None)  # the time that a slow listener takes is not the model's
         await self._queue.put(event)
         return not guard.full
 
@@ -217,12 +242,12 @@ class VllmReply:
             return _Retryable(MindError(what, spoken=UNREACHABLE))
         return MindError(f"{what}; {_advice(status)}", spoken=UNREACHABLE)
 
-    def _late(self, *, thinking: bool = False) -> MindError:
+    def _too_late(self) -> MindError:
         if self._given:
             what = f"the answer stopped for {self._limits.stall_s:g} s"
             return MindError(what, spoken=CUT_OFF)
         what = f"no answer within {self._limits.first_s:g} s"
-        if thinking:
+        if self._reader.reasoned:
             what += (
                 ", only thoughts; turn them off with extra_body="
                 '{"chat_template_kwargs": {"enable_thinking": false}} or use another model'

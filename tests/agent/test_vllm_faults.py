@@ -1,0 +1,538 @@
+"""The vllm mind against a server with every fault that a model server has shown or could show."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from agent.fake_openai import (
+    Behaviour,
+    Exchange,
+    FakeOpenAI,
+    answer,
+    call_delta,
+    delta,
+    fake_openai,
+)
+from parley.minds import vllm_reply
+from parley.minds.base import (
+    Cause,
+    Context,
+    MindError,
+    MindEvent,
+    MindLimits,
+    Said,
+    TextDelta,
+    ToolCall,
+    ToolSpec,
+)
+from parley.minds.vllm import VllmMind, VllmOptions, VllmSession
+
+QUICK = MindLimits(max_chars=200, first_s=0.6, stall_s=0.25)
+SECRET = "my card number is four one one one"
+ASKED = Context(Cause.USER, (Said("user", SECRET),))
+
+
+@asynccontextmanager
+async def minded(
+    *behaviours: Behaviour, limits: MindLimits = QUICK, api_key: str = ""
+) -> AsyncIterator[tuple[VllmSession, FakeOpenAI]]:
+    async with fake_openai(*behaviours) as fake:
+        mind = VllmMind(VllmOptions(base_url=fake.url, limits=limits, api_key=api_key))
+        await mind.start()
+        try:
+            yield mind.session(), fake
+        finally:
+            await mind.aclose()
+
+
+async def heard(session: VllmSession, context: Context = ASKED) -> list[MindEvent]:
+    return [event async for event in session.reply(context)]
+
+
+def words(events: list[MindEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+async def failure(session: VllmSession, given: list[MindEvent] | None = None) -> MindError:
+    """The MindError with which a reply ends; what came before it goes into ``given``."""
+    events = given if given is not None else []
+    with pytest.raises(MindError) as caught:
+        async for event in session.reply(ASKED):
+            events.append(event)
+    assert caught.value.spoken.endswith((".", "?"))
+    assert SECRET not in str(caught.value)
+    return caught.value
+
+
+# --- what works ---
+
+
+async def test_streams_the_text_as_it_comes():
+    between = asyncio.Event()
+
+    async def in_two_parts(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.say("First.")
+        await between.wait()
+        await exchange.say(" Second.")
+        await exchange.end()
+
+    async with minded(in_two_parts) as (session, _):
+        events = aiter(session.reply(ASKED))
+        assert await anext(events) == TextDelta("First.")
+        between.set()
+        assert [event async for event in events] == [TextDelta(" Second.")]
+
+
+async def test_request_holds_model_messages_and_key():
+    async with minded(api_key="k-123") as (session, fake):
+        assert words(await heard(session)) == "Good morning."
+    exchange = fake.completions[0]
+    assert exchange.path == "/v1/chat/completions"
+    assert exchange.headers["authorization"] == "bearer k-123"
+    assert exchange.body["model"] == "tiny"
+    assert exchange.body["stream"] is True
+    assert exchange.body["messages"][-1] == {"role": "user", "content": SECRET}
+    assert "tools" not in exchange.body
+
+
+async def test_text_then_tool_calls_with_arguments_in_fragments():
+    async def calls(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.say("One moment.")
+        await exchange.event(call_delta(0, id="a", name="find", arguments=""))
+        for piece in ('{"or', 'der": ', '"12345"}'):
+            await exchange.event(call_delta(0, arguments=piece))
+        await exchange.event(call_delta(1, id="b", name="hours"))
+        await exchange.end("tool_calls")
+
+    spec = ToolSpec("find", "Finds an order.", {"type": "object"})
+    async with minded(calls) as (session, fake):
+        asked = Context(Cause.USER, ASKED.items, tools=(spec,), tool_choice="required")
+        events = await heard(session, asked)
+    assert events == [
+        TextDelta("One moment."),
+        ToolCall("a", "find", '{"order": "12345"}'),
+        ToolCall("b", "hours", "{}"),
+    ]
+    assert fake.completions[0].body["tool_choice"] == "required"
+    assert fake.completions[0].body["tools"][0]["function"]["name"] == "find"
+
+
+async def test_finish_reason_without_done_is_an_answer():
+    async def no_done(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.say("Yes.")
+        await exchange.event(
+            {"choices": [{"index": 0, "delta": {"content": " Sure."}, "finish_reason": "length"}]}
+        )
+
+    async with minded(no_done) as (session, _):
+        assert words(await heard(session)) == "Yes. Sure."
+
+
+async def test_usage_chunks_comments_and_roles_are_no_text():
+    async def chatty(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.raw(b": keep-alive\n\nevent: x\nid: 7\n\n")
+        await exchange.event(delta(role="assistant", content=""))
+        await exchange.event(delta(content=None, reasoning_content="they want a yes"))
+        await exchange.event(delta(content="\n\nYes."))
+        await exchange.event({"choices": [], "usage": {"total_tokens": 3}})
+        await exchange.end()
+
+    async with minded(chatty) as (session, _):
+        assert await heard(session) == [TextDelta("Yes.")]
+
+
+# --- cancelling ---
+
+
+async def endless(exchange: Exchange) -> None:
+    await exchange.head()
+    for number in range(10_000):
+        await exchange.say(f"{number} is a number, ")
+        await asyncio.sleep(0.005)
+
+
+async def test_cancel_closes_the_connection_and_ends_the_iterator():
+    async with minded(endless, limits=MindLimits()) as (session, fake):
+        reply = session.reply(ASKED)
+        events = aiter(reply)
+        await anext(events)
+        began = time.perf_counter()
+        reply.cancel()
+        with pytest.raises(StopAsyncIteration):
+            await anext(events)
+        ended = time.perf_counter()
+        await asyncio.wait_for(fake.completions[0].gone.wait(), 1)
+        reply.cancel()
+        await reply.aclose()
+    assert ended - began < 0.1
+
+
+async def test_cancel_from_another_task_wakes_who_waits():
+    async def silent(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.gone.wait()
+
+    async with minded(silent, limits=MindLimits(first_s=30)) as (session, fake):
+        reply = session.reply(ASKED)
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(_all(reply))
+            await fake.asked.wait()
+            reply.cancel()
+            assert await asyncio.wait_for(listening, 1) == []
+        await asyncio.wait_for(fake.completions[0].gone.wait(), 1)
+
+
+async def test_who_stops_iterating_stops_the_server():
+    async with minded(endless, limits=MindLimits()) as (session, fake):
+        async with asyncio.timeout(2):
+            task = asyncio.create_task(_all(session.reply(ASKED)))
+            await fake.asked.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await fake.completions[0].gone.wait()
+
+
+async def test_slow_listener_holds_the_server_back_and_is_no_stall():
+    async def floods(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.say(*(f"{n} " for n in range(300)))
+        await exchange.end()
+
+    limits = MindLimits(max_chars=4000, first_s=1, stall_s=0.1)
+    async with minded(floods, limits=limits) as (session, _):
+        events = aiter(session.reply(ASKED))
+        first = await anext(events)
+        await asyncio.sleep(0.3)  # longer than a stall may last
+        rest = [event async for event in events]
+    assert words([first, *rest]) == "".join(f"{n} " for n in range(300))
+
+
+async def test_cancelled_before_it_began_asks_nothing():
+    async with minded() as (session, fake):
+        reply = session.reply(ASKED)
+        reply.cancel()
+        assert await _all(reply) == []
+        await reply.aclose()
+        assert fake.completions == []
+
+
+async def test_no_task_and_no_connection_is_left():
+    async with minded(endless, limits=MindLimits()) as (session, _):
+        before = len(asyncio.all_tasks())
+        for _ in range(5):
+            reply = session.reply(ASKED)
+            await anext(aiter(reply))
+            await reply.aclose()
+        names = [task.get_name() for task in asyncio.all_tasks()]
+        assert "vllm reply" not in names
+        assert len(asyncio.all_tasks()) <= before + 10  # the fake's own, while they see the end
+
+
+async def test_iterating_twice_is_an_error():
+    async with minded() as (session, _):
+        reply = session.reply(ASKED)
+        await _all(reply)
+        with pytest.raises(RuntimeError, match="once"):
+            await _all(reply)
+
+
+# --- faults before anything was given: one more attempt ---
+
+
+async def refuses(exchange: Exchange) -> None:
+    await exchange.json(503, {"error": {"type": "overloaded", "message": SECRET}})
+
+
+async def dies_at_once(exchange: Exchange) -> None:
+    exchange.reset()
+
+
+async def dies_after_head(exchange: Exchange) -> None:
+    await exchange.head()
+    exchange.reset()
+
+
+async def ends_after_head(exchange: Exchange) -> None:
+    await exchange.head()
+
+
+async def says_nothing(exchange: Exchange) -> None:
+    await exchange.head()
+    await exchange.say("  ", "\n")
+    await exchange.end()
+
+
+async def sends_garbage(exchange: Exchange) -> None:
+    await exchange.head()
+    await exchange.event("{not json")
+
+
+async def sends_wrong_types(exchange: Exchange) -> None:
+    await exchange.head()
+    await exchange.event({"choices": [{"delta": {"content": 42}}]})
+
+
+async def sends_a_list(exchange: Exchange) -> None:
+    await exchange.head()
+    await exchange.event([1, 2])
+
+
+async def sends_an_error(exchange: Exchange) -> None:
+    await exchange.head()
+    await exchange.event({"error": {"type": "InternalServerError", "message": SECRET}})
+
+
+async def calls_with_broken_arguments(exchange: Exchange) -> None:
+    await exchange.head()
+    await exchange.event(call_delta(0, id="a", name="find", arguments='{"order": '))
+    await exchange.end("tool_calls")
+
+
+async def calls_without_name(exchange: Exchange) -> None:
+    await exchange.head()
+    await exchange.event(call_delta(0, id="a", arguments="{}"))
+    await exchange.end("tool_calls")
+
+
+async def is_busy(exchange: Exchange) -> None:
+    await exchange.json(429, {"error": {"type": "rate_limit"}}, retry_after="0.05")
+
+
+PASSING = [
+    refuses,
+    dies_at_once,
+    dies_after_head,
+    ends_after_head,
+    says_nothing,
+    sends_garbage,
+    sends_wrong_types,
+    sends_a_list,
+    sends_an_error,
+    calls_with_broken_arguments,
+    calls_without_name,
+    is_busy,
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.__name__)
+async def test_a_passing_fault_is_not_heard(fault: Behaviour):
+    async with minded(fault, answer) as (session, fake):
+        assert words(await heard(session)) == "Good morning."
+        assert len(fake.completions) == 2
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.__name__)
+async def test_a_lasting_fault_is_an_error_after_two_attempts(fault: Behaviour):
+    async with minded(fault) as (session, fake):
+        given: list[MindEvent] = []
+        await failure(session, given)
+        assert given == []
+        assert len(fake.completions) == 2
+
+
+async def test_busy_for_longer_than_there_is_time():
+    async def busy(exchange: Exchange) -> None:
+        await exchange.json(429, {}, retry_after="60")
+
+    async with minded(busy) as (session, fake):
+        error = await failure(session)
+        assert error.spoken == vllm_reply.BUSY
+        assert len(fake.completions) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(400, "max-model-len"), (401, "PARLEY_LLM_API_KEY"), (404, "base_url"), (418, "base_url")],
+)
+async def test_a_refused_request_is_not_repeated(status: int, advice: str):
+    async def refuse(exchange: Exchange) -> None:
+        error = {"message": f"bad: {SECRET}", "type": "BadRequestError", "code": status}
+        await exchange.json(status, {"error": error})
+
+    async with minded(refuse) as (session, fake):
+        error = await failure(session)
+        assert str(status) in str(error)
+        assert "BadRequestError" in str(error)
+        assert advice in str(error)
+        assert len(fake.completions) == 1
+
+
+async def test_no_stream_but_a_page():
+    async def page(exchange: Exchange) -> None:
+        await exchange.head(200, "text/html")
+        await exchange.raw(b"<html>")
+
+    async with minded(page) as (session, _):
+        assert "text/event-stream" in str(await failure(session))
+
+
+async def test_server_gone_after_start():
+    async with minded() as (session, _):
+        pass
+    options = VllmOptions(base_url=f"http://127.0.0.1:{_closed_port()}/v1", limits=QUICK)
+    async with minded() as (session, _):
+        session._options = options
+        session._client.base_url = options.base_url + "/"
+        error = await failure(session)
+    assert "vllm serve" in str(error)
+    assert error.spoken == vllm_reply.UNREACHABLE
+
+
+# --- deadlines ---
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+async def test_no_first_event_in_time(with_head: bool):
+    async def mute(exchange: Exchange) -> None:
+        if with_head:
+            await exchange.head()
+        await exchange.gone.wait()
+
+    async with minded(mute) as (session, fake):
+        began = time.perf_counter()
+        error = await failure(session)
+        took = time.perf_counter() - began
+        await asyncio.wait_for(fake.completions[0].gone.wait(), 1)
+    assert error.spoken == vllm_reply.SLOW
+    assert QUICK.first_s <= took < QUICK.first_s + 0.4
+    assert len(fake.completions) == 1
+
+
+async def test_keepalives_do_not_buy_time():
+    async def drips(exchange: Exchange) -> None:
+        await exchange.head()
+        while not exchange.gone.is_set():
+            await exchange.raw(b": ping\n\n")
+            await asyncio.sleep(0.02)
+
+    async with minded(drips) as (session, _):
+        assert (await failure(session)).spoken == vllm_reply.SLOW
+
+
+async def test_thinking_for_too_long_tells_how_to_turn_it_off():
+    async def thinks(exchange: Exchange) -> None:
+        await exchange.head()
+        while not exchange.gone.is_set():
+            await exchange.event(delta(reasoning_content="hmm "))
+            await asyncio.sleep(0.02)
+
+    async with minded(thinks) as (session, _):
+        assert "enable_thinking" in str(await failure(session))
+
+
+async def test_half_open_stream_is_a_stall():
+    async def stalls(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.say("Well, ")
+        await exchange.gone.wait()
+
+    async with minded(stalls) as (session, fake):
+        given: list[MindEvent] = []
+        began = time.perf_counter()
+        error = await failure(session, given)
+        took = time.perf_counter() - began
+    assert words(given) == "Well, "
+    assert error.spoken == vllm_reply.CUT_OFF
+    assert QUICK.stall_s <= took < QUICK.stall_s + 0.4
+    assert len(fake.completions) == 1
+
+
+# --- faults in mid-sentence: no second attempt, nothing said twice ---
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda exchange: exchange.reset(),
+        lambda exchange: None,  # a plain end, without finish_reason
+        lambda exchange: exchange.event("{oops"),
+        lambda exchange: exchange.event({"error": {"type": "EngineDeadError"}}),
+        lambda exchange: exchange.raw(b'data: {"choices": [{"delta": {"content": "ha'),
+        lambda exchange: exchange.raw(b"data: " + b"x" * 1_200_000),
+    ],
+    ids=["reset", "end", "garbage", "error", "half an event", "endless event"],
+)
+async def test_death_in_mid_sentence(fault):
+    async def dies(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.say("Your order ", "was ")
+        await asyncio.sleep(0.05)  # else a reset discards what was not read yet
+        done = fault(exchange)
+        if done is not None:
+            await done
+
+    async with minded(dies, answer) as (session, fake):
+        given: list[MindEvent] = []
+        error = await failure(session, given)
+    assert words(given) == "Your order was "
+    assert error.spoken == vllm_reply.CUT_OFF
+    assert len(fake.completions) == 1
+
+
+# --- runaway models ---
+
+
+async def test_too_long_a_reply_ends_with_a_whole_word_and_is_aborted():
+    async with minded(endless) as (session, fake):
+        text = words(await heard(session))
+        await asyncio.wait_for(fake.completions[0].gone.wait(), 1)
+    assert 150 < len(text) <= QUICK.max_chars
+    assert text.endswith(" ")
+
+
+@pytest.mark.parametrize("piece", ["I am here to help you. ", "ha ", "\n"])
+async def test_endless_repetition(piece: str):
+    async def repeats(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.say("So. ")
+        while not exchange.gone.is_set():
+            await exchange.say(piece)
+
+    limits = MindLimits(max_chars=4000, first_s=2, stall_s=2)
+    async with minded(repeats, limits=limits) as (session, fake):
+        given: list[MindEvent] = []
+        error = await failure(session, given)
+        await asyncio.wait_for(fake.completions[0].gone.wait(), 1)
+    assert "repeats" in str(error)
+    assert len(words(given)) < 700
+
+
+# --- what may be written down ---
+
+
+async def test_no_speech_and_no_key_in_logs(caplog: pytest.LogCaptureFixture):
+    key = "sk-very-secret"
+    with caplog.at_level(logging.DEBUG):
+        async with minded(refuses, answer, api_key=key) as (session, _):
+            await heard(session)
+        async with minded(sends_garbage, api_key=key) as (session, _):
+            await failure(session)
+    logged = "\n".join(
+        record.getMessage() + str(record.exc_text or "")
+        for record in caplog.records
+        if not record.name.startswith("asyncio")
+    )
+    assert "no answer from the language model" in logged
+    assert SECRET not in logged and "Good" not in logged and key not in logged
+    assert key not in repr(VllmOptions(api_key=key))
+
+
+async def _all(reply) -> list[MindEvent]:
+    return [event async for event in reply]
+
+
+def _closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
