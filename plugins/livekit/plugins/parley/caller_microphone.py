@@ -223,7 +223,8 @@ class Echo:
     longer than the shortest echo.
     """
 
-    EARLY_S = 0.02
+    SLIP_S = 0.005  # a place that is off by more is given up: a step, once, is better than a shift
+    WINDOW = 200  # frames: 2 s, as in a recording
 
     def __init__(self, microphone: Microphone, delay_s: float, gain: float) -> None:
         self._microphone = microphone
@@ -238,21 +239,21 @@ class Echo:
             num_channels=1,
             frame_size_ms=FRAME_MS,
         )
-        place: int | None = None
+        rate_hz = self._microphone.rate_hz
+        offsets = deque[float](maxlen=self.WINDOW)
+        taken, place = 0, 0
         try:
             async for event in stream:
                 pcm = np.frombuffer(event.frame.data, np.int16).astype(np.float32)
-                place = self._place(place, clock())
+                # Frames come late and never early, so the least offset is the track's true place
+                # (as parley.report.recording has it).
+                offsets.append(clock() - taken / rate_hz)
+                at = min(offsets) + taken / rate_hz
+                due = self._microphone.sample_due(at + self._delay_s)
+                if abs(place - due) > self.SLIP_S * rate_hz:
+                    place = due
                 self._microphone.mixer.add_at(pcm * self._gain, place)
                 place += pcm.size
+                taken += pcm.size
         finally:
             await stream.aclose()
-
-    def _place(self, follows: int | None, at: float) -> int:
-        """Where a frame that came at ``at`` goes: behind the one before, unless that place is past
-        or too late, as after a hole in the track."""
-        due = self._microphone.sample_due(at + self._delay_s)
-        if follows is None:
-            return due
-        early_s = (follows - due) / self._microphone.rate_hz
-        return follows if -self._delay_s < early_s < self.EARLY_S else due
