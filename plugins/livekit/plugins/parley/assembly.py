@@ -52,20 +52,27 @@ class Engines:
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self._lock = asyncio.Lock()
+        self._starting: asyncio.Task[None] | None = None
         self._mind: Mind = parts.mind if not isinstance(parts.mind, str) else _mind(parts)
         self._voice: Synthesizer = _part("tts", parts.voice)
         self._asr: Recognizer = _part("asr", parts.asr)
         self._vad: Callable[[], Vad]
         self._vad = load("vad", parts.vad) if isinstance(parts.vad, str) else parts.vad
-        self._started = False
 
     async def start(self) -> None:
-        """Idempotent."""
-        async with self._lock:
-            if not self._started:
-                await asyncio.gather(self._mind.start(), self._voice.start(), self._asr.start())
-                self._started = True
+        """Idempotent; calls that begin together wait for the same loading."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start(), name="parley-load")
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        await asyncio.gather(self._mind.start(), self._voice.start(), self._asr.start())
+
+    def preload(self) -> None:
+        """Read what is slow to read, in a process that has no event loop yet."""
+        self._vad()
+        (self.parts.canceller or _canceller)()
+        (self.parts.overlap or _overlap)()
 
     async def engine(
         self, on_event: Callable[[ev.EngineEvent], None], *, policy: FloorPolicy | None = None
@@ -78,6 +85,8 @@ class Engines:
         return Engine(ears, self._mind.session(), self._voice, on_event, policy=policy)
 
     async def aclose(self) -> None:
+        if self._starting is not None:
+            await asyncio.gather(self._starting, return_exceptions=True)
         await asyncio.gather(
             self._mind.aclose(), self._voice.aclose(), self._asr.aclose(), return_exceptions=True
         )

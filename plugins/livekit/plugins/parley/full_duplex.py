@@ -40,7 +40,8 @@ class FullDuplex(llm.RealtimeModel):
         base_url, model_name: for ``mind="vllm"``.
         policy: every number the floor decides by.
         observer: told every engine event, for recordings and dashboards.
-        parts: everything above, made elsewhere and shared by all calls of a process.
+        parts: all that a call is made of, instead of the names above.
+        engines: the loaded parts, made elsewhere and shared by the calls of a process.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class FullDuplex(llm.RealtimeModel):
         policy: FloorPolicy | None = None,
         observer: Observer | None = None,
         parts: Parts | None = None,
+        engines: Engines | None = None,
     ) -> None:
         super().__init__(
             capabilities=llm.RealtimeCapabilities(
@@ -78,7 +80,7 @@ class FullDuplex(llm.RealtimeModel):
         )
         self.policy = policy
         self.observers: list[Observer] = [observer] if observer else []
-        self._engines: Engines | None = None
+        self._engines = engines
         self._agent_session: AgentSession[Any] | None = None
         self._sessions: WeakSet[FullDuplexSession] = WeakSet()
 

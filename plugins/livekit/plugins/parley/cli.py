@@ -1,0 +1,135 @@
+"""The command line: ``parley --help``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Parley: a full-duplex spoken-dialogue agent for LiveKit. It listens while it speaks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+console = Console(highlight=False)
+
+Out = Annotated[Path, typer.Option(help="where recording, events, picture and page go")]
+
+
+@app.command()
+def start() -> None:
+    """Take calls: run an agent worker (LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET)."""
+    raise typer.Exit(_worker(dev=False))
+
+
+@app.command()
+def dev() -> None:
+    """As start, for development: no load limit, more log."""
+    raise typer.Exit(_worker(dev=True))
+
+
+def _worker(*, dev: bool) -> int:
+    from livekit.plugins.parley import preflight, worker, worker_process
+    from livekit.plugins.parley.settings import Settings
+
+    worker.configure_logging(dev=dev)
+    try:
+        asyncio.run(preflight.check_livekit())
+    except preflight.NotReachable as e:
+        print(f"parley: {e}", file=sys.stderr)
+        return 1
+    ready = worker_process.READY
+    return worker.run(Settings(), dev=dev, ready=lambda: print(ready, flush=True))
+
+
+@app.command()
+def demo(
+    out: Out = Path("out/demo"),
+    clips: Annotated[Path, typer.Option(help="folder of recorded speech")] = Path(
+        "tests/data/audio"
+    ),
+) -> None:
+    """A whole conversation with a recorded caller, in a real room."""
+    from livekit.plugins.parley import demo as main_job
+    from livekit.plugins.parley import in_process
+    from livekit.plugins.parley.script import SHOP
+    from livekit.plugins.parley.server_binary import ServerUnavailable
+
+    if not clips.is_dir():
+        raise typer.BadParameter(f"{clips} is no folder; run this in the repository's root")
+    try:
+        outcome = asyncio.run(main_job.run(out, clips, console))
+    except ServerUnavailable as e:
+        console.print("[yellow]No livekit-server: this runs over a line within the process.[/]")
+        console.print(str(e))
+        outcome = asyncio.run(in_process.run_demo(out, clips, console, SHOP))
+    wrong = main_job.faults(outcome)
+    for fault in wrong:
+        console.print(f"[red]not as it should be:[/] {fault}")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def talk(
+    wav: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="the caller's voice")],
+    out: Out = Path("out/talk"),
+) -> None:
+    """Let the agent talk with a recording of yours, in a real room."""
+    from livekit.plugins.parley import demo as main_job
+    from livekit.plugins.parley import in_process
+    from livekit.plugins.parley.script import Step
+    from livekit.plugins.parley.server_binary import ServerUnavailable
+
+    steps = (Step(str(wav.resolve()), "silence", 0.6, f"says {wav.name}"),)
+    try:
+        asyncio.run(main_job.run(out, wav.parent, console, steps))
+    except ServerUnavailable as e:
+        console.print("[yellow]No livekit-server: this runs over a line within the process.[/]")
+        console.print(str(e))
+        asyncio.run(in_process.run_demo(out, wav.parent, console, steps))
+
+
+@app.command("console")
+def console_() -> None:
+    """Talk to the agent through this machine's microphone and loudspeaker."""
+    from livekit.plugins.parley import in_process
+    from livekit.plugins.parley.settings import Settings
+    from parley_speech.types import EngineUnavailable
+
+    try:
+        asyncio.run(in_process.run_console(Settings(), console))
+    except (EngineUnavailable, OSError) as e:
+        print(f"parley: {e}", file=sys.stderr)
+        raise typer.Exit(1) from e
+    except KeyboardInterrupt:
+        pass
+
+
+@app.command()
+def settings() -> None:
+    """Every setting with its variable, value and meaning."""
+    from rich.table import Table
+
+    from livekit.plugins.parley.settings import Settings
+
+    now = Settings()
+    table = Table("variable", "value", "meaning")
+    for name, field in Settings.model_fields.items():
+        value = getattr(now, name)
+        table.add_row(
+            f"PARLEY_{name.upper()}", "" if value is None else str(value), field.description
+        )
+    console.print(table)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()
