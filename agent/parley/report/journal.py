@@ -30,7 +30,7 @@ class Journal:
         self._clock = clock
         self.started_at = clock() if started_at is None else started_at
         self._file = path.open("w", encoding="utf-8", buffering=1)
-        self._write({"t": 0.0, "kind": "call", "started_at": self.started_at})
+        self._write({"t": 0.0, "kind": "start", "wall": self.started_at})
 
     def note(self, event: ev.EngineEvent) -> None:
         """An engine event, now."""
