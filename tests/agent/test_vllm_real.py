@@ -134,9 +134,7 @@ async def test_many_speculations_thrown_away_leave_nothing(vllm_url: str):
         async with asyncio.timeout(10):
             while await running(vllm_url, client):
                 pass
-    greeting = await all_of(mind, Context(Cause.USER, (Said("user", "Hello"),)))
     await mind.aclose()
-    assert greeting
 
 
 async def test_a_conversation_that_is_too_long_is_refused_with_advice(vllm_url: str):

@@ -146,7 +146,7 @@ def _align(pattern: Pattern, heard: Heard) -> _Path | None:
                 _take(element, heard, at, path, after)
         row = _with_extra_words(after)
     ends = [path for path in row if path is not None]
-    return max(ends, key=lambda path: path.gain, default=None)
+    return max(ends, key=lambda path: (path.gain, path.last), default=None)
 
 
 def _take(element: Element, heard: Heard, at: int, path: _Path, after: list[_Path | None]) -> None:

@@ -9,8 +9,8 @@
       orders: {"12345": {status: was shipped on Tuesday}}
     anywhere:                        understood in every node
       - {phrases: [goodbye, bye], go: goodbye}
-    no_input: {times: 1, say: Are you still there?, then: goodbye}
-    no_match: {times: 2, say: Sorry?, then: person}
+    no_input: {times: 1, say: "Are you still there?", then: goodbye}
+    no_match: {times: 2, say: "Sorry?", then: person}
     nodes:
       welcome:
         say: How can I help you?     text, or a list of variants: visit 1 hears the first, ...

@@ -158,17 +158,18 @@ def weight(token: str) -> float:
 
 @lru_cache(maxsize=8192)
 def likeness(a: str, b: str) -> float:
-    """1 for the same word, 0.8 for a near miss of a recogniser, else 0.
+    """1 for the same word, 0.7 for a near miss of a recogniser, else 0.
 
-    A near miss differs in one letter (words of 4-7 letters) or in two (longer ones).
+    A near miss differs in one letter (words of 5-7 letters) or in two (longer ones). It counts less
+    than what a phrase needs (``flow_match.ENOUGH``), so that "yours" alone is never "hours".
     """
     if a == b:
         return 1.0
     shorter = min(len(a), len(b))
-    if shorter < 4 or a.isdigit() or b.isdigit():
+    if shorter < 5 or a.isdigit() or b.isdigit():
         return 0.0
     allowed = 1 if shorter < 8 else 2
-    return 0.8 if _distance_at_most(a, b, allowed) else 0.0
+    return 0.7 if _distance_at_most(a, b, allowed) else 0.0
 
 
 def _distance_at_most(a: str, b: str, limit: int) -> bool:

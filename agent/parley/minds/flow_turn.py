@@ -45,9 +45,12 @@ def completeness(patterns: Sequence[Pattern], text: str) -> float | None:
 
 def _digits(patterns: Sequence[Pattern], heard: Heard) -> float | None:
     """The verdict of a run of digits at the end, where digits are expected."""
-    last = next((run for run in heard.runs.values() if run.end == len(heard.tokens)), None)
+    end = len(heard.tokens)
+    if heard.tokens[-1] == "and":  # "three hundred and"
+        end -= 1
+    last = next((run for run in heard.runs.values() if run.end == end), None)
     slots = {s for p in patterns for s in p.slots if s.kind in ("digits", "number")}
-    if last is None or not slots:
+    if last is None or not slots or (end < len(heard.tokens) and not last.can_grow):
         return None
     if last.can_grow:
         return OPEN
