@@ -212,7 +212,7 @@ def train(out: Path, steps: int, batch: int = 12) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     arguments = parser.parse_args()
     began = time.monotonic()
     loss = train(arguments.out, arguments.steps)

