@@ -24,6 +24,14 @@ from livekit.plugins.parley.server import (
 )
 from livekit.plugins.parley.server_binary import cache_folder, ensure_server, find_server
 
+# For processes of their own: these modules without the rest of the plugin, whose imports take seconds.
+ALONE = f"""
+import sys, types
+package = types.ModuleType("livekit.plugins.parley")
+package.__path__ = [{str(Path(server_binary.__file__).parent)!r}]
+sys.modules[package.__name__] = package
+"""
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, uses prctl")
 
 
@@ -121,10 +129,11 @@ async def test_building_uses_the_go_on_path_and_leaves_one_file(
 async def test_two_that_need_it_at_once_build_it_once(bare: Path, tmp_path: Path) -> None:
     log = tmp_path / "calls"
     fake_go(bare, log)
-    code = (
-        "import asyncio; from livekit.plugins.parley.server_binary import ensure_server; "
-        "print(asyncio.run(ensure_server()))"
-    )
+    code = f"""{ALONE}
+import asyncio
+from livekit.plugins.parley.server_binary import ensure_server
+print(asyncio.run(ensure_server()))
+"""
     processes = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE,
@@ -321,7 +330,7 @@ async def test_it_stops_at_once_with_participants_in_a_room() -> None:
 @pytest.mark.room
 @linux
 async def test_it_dies_with_the_process_that_started_it() -> None:
-    code = """
+    code = f"""{ALONE}
 import asyncio, os, signal
 from livekit.plugins.parley.server import LiveKitServer
 async def main():
