@@ -24,7 +24,7 @@ from livekit.plugins.parley.server import (
 )
 from livekit.plugins.parley.server_binary import cache_folder, ensure_server, find_server
 
-# For processes of their own: these modules without the rest of the plugin, whose imports take seconds.
+# For processes of their own: these modules without the plugin's other imports (seconds).
 ALONE = f"""
 import sys, types
 package = types.ModuleType("livekit.plugins.parley")
