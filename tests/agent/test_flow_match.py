@@ -293,6 +293,20 @@ def test_any_text_matches_or_not(text: str, phrase: str):
         assert flow_match.ENOUGH <= found.part <= 1 + 1e-9
 
 
+SAID = "check my order ordar status number one two three four five yes harbour hours not to".split()
+
+
+@given(st.lists(st.sampled_from(SAID), max_size=10))
+def test_the_cheap_bound_changes_no_verdict(said: list[str]):
+    phrases = ["check my order status", "order number {order}", "{yes}", "{shop} hours", "{any}"]
+    patterns = [pattern(phrase) for phrase in phrases]
+    heard = Heard(flow_text.tokens(" ".join(said)))
+    quick = flow_match.best(patterns, heard)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow_match, "_most", lambda *_: float("inf"))
+        assert quick == flow_match.best(patterns, heard)
+
+
 def test_the_longest_turn_against_many_phrases_is_quick():
     patterns = [
         pattern(f"i would like to talk to the {n} order person {{order}}") for n in range(50)

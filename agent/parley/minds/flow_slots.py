@@ -36,6 +36,18 @@ class Heard:
     """One user turn, ready for matching."""
 
     tokens: tuple[str, ...]
+    _likest: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
+
+    def likest(self, word: str) -> float:
+        """How much the token that is most like ``word`` is like it."""
+        found = self._likest.get(word)
+        if found is None:
+            found = 1.0 if word in self.all else max(self._near(word), default=0.0)
+            self._likest[word] = found
+        return found
+
+    def _near(self, word: str) -> Iterator[float]:
+        return (flow_text.likeness(word, token) for token in self.all)
 
     @cached_property
     def runs(self) -> dict[int, flow_numbers.Run]:
