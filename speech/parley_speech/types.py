@@ -60,7 +60,7 @@ class Hypothesis:
 
     text: str
     utterance: int
-    """Counts the utterances of a stream, from 0; a final one closes its number."""
+    """Counts the utterances of a stream as they begin, from 0; a final one closes its number."""
     final: bool
     words: tuple[Word, ...] = ()
     confidence: float = 1.0
@@ -78,12 +78,17 @@ class Grammar:
 class RecognizerStream(Protocol):
     """One call's recognition. ``push`` and ``poll`` never block."""
 
+    def begin_utterance(self) -> None:
+        """A voice was noticed: recognise from a little before this frame on (a pre-roll is kept).
+        Outside an utterance, frames cost nothing but their place in the pre-roll."""
+        ...
+
     def push(self, frame: Pcm) -> None:
         """One 20 ms microphone frame (320,)."""
         ...
 
     def end_utterance(self) -> None:
-        """The speaker paused: a final hypothesis for what came since the last end will follow."""
+        """The speaker paused: the final hypothesis of this utterance will follow."""
         ...
 
     def set_grammar(self, grammar: Grammar | None) -> None:

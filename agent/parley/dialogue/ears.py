@@ -18,6 +18,7 @@ from parley_speech.types import (
     Hypothesis,
     OverlapEvidence,
     Pcm,
+    RecognizerStream,
     Vad,
 )
 
@@ -31,17 +32,6 @@ class OverlapSense(Protocol):
     def step(self, frame: Pcm, p_voice: float, echo: float) -> OverlapEvidence: ...
     def hear(self, words: Sequence[str]) -> None: ...
     def end(self) -> None: ...
-
-
-class UtteranceRecognizer(Protocol):
-    """A recogniser stream that is told where utterances begin."""
-
-    def push(self, frame: Pcm) -> None: ...
-    def begin_utterance(self) -> None: ...
-    def end_utterance(self) -> None: ...
-    def set_grammar(self, grammar: Grammar | None) -> None: ...
-    def poll(self) -> list[Hypothesis]: ...
-    async def aclose(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +64,7 @@ class Ears:
     def __init__(
         self,
         vad: Vad,
-        recognizer: UtteranceRecognizer,
+        recognizer: RecognizerStream,
         canceller: Canceller | None = None,
         overlap: OverlapSense | None = None,
         policy: EarPolicy | None = None,

@@ -79,9 +79,8 @@ class Engines:
     ) -> Engine:
         """An engine for one call, not yet running."""
         await self.start()
-        recognition: Any = self._asr.stream()
         canceller = (self.parts.canceller or _canceller)()
-        ears = Ears(self._vad(), recognition, canceller, (self.parts.overlap or _overlap)())
+        ears = Ears(self._vad(), self._asr.stream(), canceller, (self.parts.overlap or _overlap)())
         return Engine(ears, self._mind.session(), self._voice, on_event, policy=policy)
 
     async def aclose(self) -> None:
