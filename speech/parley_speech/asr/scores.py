@@ -1,0 +1,72 @@
+"""From what a decoder has found to words with times and confidences.
+
+The decoder's acoustic scores are relative to the best-matching sound of every frame. So the mean
+score per frame says how much worse the words explain the speech than unconstrained sounds would:
+a likelihood ratio against a garbage model, at no cost. A grammar accepts anything; this is what
+tells a match from a mismatch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+DECODER_FRAME_MS = 10
+LIKELY = -3.9
+"""Mean score per frame, in nats, above which a grammar's match is rather right than wrong. Of 59
+right matches 3 % fell below it, of 56 utterances that the grammar does not have 5 % above it
+(area under the curve 0.99; one human and four synthetic voices)."""
+SLOPE = 2.2
+"""Per nat; gives a typical right match (-2.6) 0.95 and a typical wrong one (-5.1) 0.07."""
+INCOMPLETE = 0.5
+"""Factor on the confidence of words after which the grammar does not allow to stop."""
+LOWEST = 1e-300
+"""Scores come as probabilities; below this they are zero."""
+
+_FILLER = re.compile(r"^([<\[+(]|$)")
+_VARIANT = re.compile(r"\(\d+\)$")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredWord:
+    """Times count from the utterance's first sample."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+    score: float
+    """Nats per frame, 0 or below."""
+
+    @property
+    def confidence(self) -> float:
+        return _likelihood(self.score)
+
+
+def words(decoder: Any) -> Iterator[ScoredWord]:
+    """Of the decoder's present best hypothesis, without silences and noises."""
+    if decoder.hyp() is None:
+        return
+    for segment in decoder.seg():
+        if not _FILLER.match(segment.word):
+            frames = segment.end_frame + 1 - segment.start_frame
+            yield ScoredWord(
+                _VARIANT.sub("", segment.word),
+                segment.start_frame * DECODER_FRAME_MS,
+                (segment.end_frame + 1) * DECODER_FRAME_MS,
+                math.log(max(segment.ascore, LOWEST)) / max(frames, 1),
+            )
+
+
+def confidence(found: Sequence[ScoredWord]) -> float:
+    """0..1 for a whole hypothesis: of its mean score per frame; 0 for no words."""
+    total_ms = sum(word.end_ms - word.start_ms for word in found)
+    if total_ms == 0:
+        return 0.0
+    return _likelihood(sum(w.score * (w.end_ms - w.start_ms) for w in found) / total_ms)
+
+
+def _likelihood(score: float) -> float:
+    return 1.0 / (1.0 + math.exp(min(-SLOPE * (score - LIKELY), 700.0)))
