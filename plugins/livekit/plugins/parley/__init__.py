@@ -54,25 +54,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Loads what is asked for: the VAD alone should not cost a whole engine."""
+    """Loads what is asked for: neither should the VAD alone cost a whole engine, nor the command
+    line the seconds that importing livekit.agents takes."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    import_module(f"{__name__}.plugin")  # LiveKit must know the plugin before it is used
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
-
-
-def _register() -> None:
-    """Announce the plugin, so that ``python -m livekit.agents download-files`` knows it."""
-    from livekit.agents import Plugin
-
-    from livekit.plugins.parley.log import logger
-
-    class ParleyPlugin(Plugin):
-        def __init__(self) -> None:
-            super().__init__(__name__, __version__, __package__ or __name__, logger)
-
-    Plugin.register_plugin(ParleyPlugin())
-
-
-_register()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from livekit.plugins.parley.demo import Outcome
+    from livekit.plugins.parley.script import Step
 
 app = typer.Typer(
     help="Parley: a full-duplex spoken-dialogue agent for LiveKit. It listens while it speaks.",
@@ -56,18 +61,11 @@ def demo(
 ) -> None:
     """A whole conversation with a recorded caller, in a real room."""
     from livekit.plugins.parley import demo as main_job
-    from livekit.plugins.parley import in_process
     from livekit.plugins.parley.script import SHOP
-    from livekit.plugins.parley.server_binary import ServerUnavailable
 
     if not clips.is_dir():
         raise typer.BadParameter(f"{clips} is no folder; run this in the repository's root")
-    try:
-        outcome = asyncio.run(main_job.run(out, clips, console))
-    except ServerUnavailable as e:
-        console.print("[yellow]No livekit-server: this runs over a line within the process.[/]")
-        console.print(str(e))
-        outcome = asyncio.run(in_process.run_demo(out, clips, console, SHOP))
+    outcome = _in_room_or_process(out, clips, SHOP)
     wrong = main_job.faults(outcome)
     for fault in wrong:
         console.print(f"[red]not as it should be:[/] {fault}")
@@ -80,18 +78,32 @@ def talk(
     out: Out = Path("out/talk"),
 ) -> None:
     """Let the agent talk with a recording of yours, in a real room."""
-    from livekit.plugins.parley import demo as main_job
-    from livekit.plugins.parley import in_process
     from livekit.plugins.parley.script import Step
-    from livekit.plugins.parley.server_binary import ServerUnavailable
 
     steps = (Step(str(wav.resolve()), "silence", 0.6, f"says {wav.name}"),)
+    _in_room_or_process(out, wav.parent, steps)
+
+
+def _in_room_or_process(out: Path, clips: Path, steps: tuple[Step, ...]) -> Outcome:
+    """The call in a real room, or without one where no livekit-server is to be had."""
+    from livekit.plugins.parley import demo as main_job
+    from livekit.plugins.parley import in_process
+    from livekit.plugins.parley.caller import CallerError
+    from livekit.plugins.parley.server import ServerCrashed
+    from livekit.plugins.parley.server_binary import ServerUnavailable
+    from livekit.plugins.parley.worker_process import WorkerCrashed
+
+    logging.getLogger("livekit").setLevel(logging.CRITICAL)  # closing a room is no error to tell
     try:
-        asyncio.run(main_job.run(out, wav.parent, console, steps))
+        return asyncio.run(main_job.run(out, clips, console, steps))
     except ServerUnavailable as e:
         console.print("[yellow]No livekit-server: this runs over a line within the process.[/]")
-        console.print(str(e))
-        asyncio.run(in_process.run_demo(out, wav.parent, console, steps))
+        console.print(str(e), markup=False)
+    except (CallerError, ServerCrashed, WorkerCrashed, TimeoutError) as e:
+        console.print(f"the call failed: {e}", markup=False)
+        console.print(f"see {out / 'worker.log'} and {out / 'livekit-server.log'}")
+        raise typer.Exit(1) from e
+    return asyncio.run(in_process.run_demo(out, clips, console, steps))
 
 
 @app.command("console")
@@ -99,6 +111,7 @@ def console_() -> None:
     """Talk to the agent through this machine's microphone and loudspeaker."""
     from livekit.plugins.parley import in_process
     from livekit.plugins.parley.settings import Settings
+
     from parley_speech.types import EngineUnavailable
 
     try:
@@ -113,9 +126,8 @@ def console_() -> None:
 @app.command()
 def settings() -> None:
     """Every setting with its variable, value and meaning."""
-    from rich.table import Table
-
     from livekit.plugins.parley.settings import Settings
+    from rich.table import Table
 
     now = Settings()
     table = Table("variable", "value", "meaning")

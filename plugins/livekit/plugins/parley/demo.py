@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from livekit.plugins.parley.caller import Caller
+from livekit.plugins.parley.caller import Caller, CallerError
 from livekit.plugins.parley.script import SHOP, JournalTail, Step, perform
 from livekit.plugins.parley.server import LiveKitServer
 from livekit.plugins.parley.worker_process import WorkerProcess
+from rich.console import Console
+from rich.table import Table
+
 from parley.report.page import write_report
 from parley.report.recording import Recording
 
@@ -65,18 +65,22 @@ async def run(out: Path, clips: Path, console: Console, steps: tuple[Step, ...] 
         tail = JournalTail(out / f"{room}.jsonl")
         token = server.token("caller", room, agent="")
         console.print("a caller joins the room; the conversation:\n")
-        async with Caller(server.url, token) as caller:
-            printer = asyncio.create_task(print_live(tail, console), name="parley-transcript")
-            try:
-                async with asyncio.timeout(CALL_S):
-                    await perform(caller, steps, clips, lambda *_: None)
-                await asyncio.sleep(0.5)  # the tail of the last word, for the recording
-            finally:
-                printer.cancel()
-                await asyncio.gather(printer, return_exceptions=True)
-            _print(tail, console)
-            recording = caller.recording()
-    return leave(out, recording, tail, console)
+        caller = Caller(server.url, token)
+        await caller.join()
+        printer = asyncio.create_task(print_live(tail, console), name="parley-transcript")
+        try:
+            async with asyncio.timeout(CALL_S):
+                await perform(caller, steps, clips)
+            await asyncio.sleep(0.5)  # the tail of the last word, for the recording
+        except CallerError:
+            if not tail.has("hang_up"):  # the agent may end the call: it closes the room
+                raise
+        finally:
+            printer.cancel()
+            await asyncio.gather(printer, return_exceptions=True)
+            await caller.leave()
+        _print(tail, console)
+    return leave(out, caller.recording(), tail, console)
 
 
 def make_folder(out: Path) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-
 from livekit.plugins.parley import demo
 from livekit.plugins.parley.caller_ears import Pulse, SoundGate
 from livekit.plugins.parley.caller_microphone import ClipMixer, Utterance
 from livekit.plugins.parley.script import JournalTail, Step, perform
 from livekit.plugins.parley.settings import Settings
+from rich.console import Console
+
 from parley.dialogue import events as ev
 from parley.dialogue.engine import Engine
 from parley.minds.base import Cause
@@ -135,7 +135,7 @@ async def run_demo(
         show = asyncio.create_task(demo.print_live(tail, console), name="parley-transcript")
         try:
             async with asyncio.timeout(demo.CALL_S):
-                await perform(caller, steps, clips, lambda *_: None)
+                await perform(caller, steps, clips)
         finally:
             for task in (line, show):
                 task.cancel()

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from livekit import rtc
 from livekit.agents.voice import io
 
-from livekit import rtc
 from parley_speech.types import SPEAKER_HZ
 
-_FADE_SAMPLES = SPEAKER_HZ // 100  # 10 ms: a cut by the application ends in a slope, not a step
+_TEN_MS = SPEAKER_HZ // 100  # samples; what WebRTC takes at a time from an unbuffered source
 
 
 class RoomOutput(io.AudioOutput):
@@ -65,7 +65,8 @@ class RoomOutput(io.AudioOutput):
             self.on_playback_started(created_at=time.time())
         self._played += frame.samples_per_channel
         self._last = frame.data[-1]
-        await self._source.capture_frame(frame)
+        for part in _tens(frame):
+            await self._source.capture_frame(part)
 
     def flush(self) -> None:
         super().flush()
@@ -90,12 +91,20 @@ class RoomOutput(io.AudioOutput):
         )
 
     async def _slope_off(self) -> None:
-        """10 ms from the last sample down to zero."""
-        slope = self._last * (1 + np.cos(np.linspace(0, np.pi, _FADE_SAMPLES))) / 2
+        """10 ms from the last sample to zero: a cut by the application ends in a slope."""
+        slope = self._last * (1 + np.cos(np.linspace(0, np.pi, _TEN_MS))) / 2
         self._last = 0
         pcm = slope.astype(np.int16).tobytes()
-        await self._source.capture_frame(rtc.AudioFrame(pcm, SPEAKER_HZ, 1, _FADE_SAMPLES))
+        await self._source.capture_frame(rtc.AudioFrame(pcm, SPEAKER_HZ, 1, _TEN_MS))
 
     async def aclose(self) -> None:
         await asyncio.gather(*self._slopes, return_exceptions=True)
         await self._source.aclose()
+
+
+def _tens(frame: rtc.AudioFrame) -> Iterator[rtc.AudioFrame]:
+    """The frame in pieces of 10 ms, the last one filled up with silence."""
+    pcm = np.frombuffer(frame.data, np.int16)
+    pcm = np.pad(pcm, (0, -len(pcm) % _TEN_MS))
+    for part in pcm.reshape(-1, _TEN_MS):
+        yield rtc.AudioFrame(part.tobytes(), SPEAKER_HZ, 1, _TEN_MS)

@@ -48,9 +48,12 @@ class Speaker(Protocol):
 
 
 async def perform(
-    caller: Speaker, steps: tuple[Step, ...], clips: Path, tell: Callable[[float, str, str], None]
+    caller: Speaker,
+    steps: tuple[Step, ...],
+    clips: Path,
+    tell: Callable[[float, str, str], None] = lambda *_: None,
 ) -> None:
-    """The caller's side of a call, cue by cue. ``tell(wall time, who, what)`` reports."""
+    """The caller's side of a call, cue by cue. ``tell(wall time, who, what)`` hears of it."""
     await caller.wait_agent()
     speech_since: float | None = None
     for step in steps:
@@ -64,9 +67,7 @@ async def perform(
                 speech_since = await caller.wait_speech()
             await asyncio.sleep(max(0.0, speech_since + step.after_s - caller.now()))
             speech_since = caller.now()
-        utterance = caller.say(clips / step.clip)
-        tell(await utterance.started(), "caller", step.what)
-        await utterance.done()
+        tell(await caller.say(clips / step.clip), "caller", step.what)
     await caller.wait_speech(timeout_s=10)
     await _agent_is_through(caller)
 
@@ -85,6 +86,11 @@ class JournalTail:
         self._at = 0
         self.started_at = 0.0
         self.events: list[dict[str, Any]] = []
+
+    def has(self, kind: str) -> bool:
+        for _ in self.read():
+            pass
+        return any(event["kind"] == kind for event in self.events)
 
     def read(self) -> Iterator[dict[str, Any]]:
         """What is new, whole lines only."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from functools import partial
 
 import psutil
 from livekit.agents import Agent, AgentServer, JobContext, JobProcess
-
+from livekit.agents.worker import ServerEnvOption
 from livekit.plugins.parley.assembly import Engines
 from livekit.plugins.parley.call import Call
 from livekit.plugins.parley.full_duplex import FullDuplex
@@ -37,7 +38,7 @@ def make_server(settings: Settings) -> AgentServer:
     server = AgentServer(
         setup_fnc=partial(prewarm, settings=settings),
         load_fnc=partial(load, most=settings.max_calls),
-        load_threshold=0.99,
+        load_threshold=ServerEnvOption(dev_default=math.inf, prod_default=0.99),
         num_idle_processes=1,
         initialize_process_timeout=30.0,
         drain_timeout=settings.drain_s,
@@ -50,10 +51,12 @@ def make_server(settings: Settings) -> AgentServer:
 
 
 def load(server: AgentServer, *, most: int) -> float:
-    """0..1: whichever is scarcer, places for calls or CPU. A full worker takes no more calls;
-    one whose processors are busy with others' work leaves the next call to a quieter one."""
+    """0..1: whichever is scarcer, places for calls or CPU. A full worker takes no more calls, and
+    one whose processors are busy leaves the next call to a quieter one; but a worker without
+    any call is never full, whatever else its machine does."""
+    calls = len(server.active_jobs)
     cpu = psutil.cpu_percent(interval=0.5) / 100
-    return min(1.0, max(len(server.active_jobs) / most, cpu if cpu > 0.9 else 0.0))
+    return min(1.0, max(calls / most, cpu if calls else 0.0))
 
 
 def prewarm(process: JobProcess, *, settings: Settings) -> None:

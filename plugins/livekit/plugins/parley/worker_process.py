@@ -32,7 +32,7 @@ class WorkerProcess:
         environment: Mapping[str, str],
         *,
         log_file: Path,
-        arguments: tuple[str, ...] = ("-m", "livekit.plugins.parley.cli", "start"),
+        arguments: tuple[str, ...] = ("-m", "livekit.plugins.parley.cli", "dev"),
     ) -> None:
         self.log_file = log_file
         self._environment = {**os.environ, "PARLEY_PORT": "0", **environment}
