@@ -27,10 +27,10 @@ from typing import Self, TypeVar
 import numpy as np
 import soundfile
 import soxr
+from livekit import rtc
 from livekit.rtc.participant import PublishTrackError
 from numpy.typing import NDArray
 
-from livekit import rtc
 from parley.report.recording import Recorder, Recording
 from parley_speech.types import MIC_HZ, Pcm
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-
 from livekit import rtc
+
 from parley.report.levels import level_dbfs
 from parley.report.recording import Recorder
 from parley_speech.types import SPEAKER_HZ, Pcm

@@ -17,9 +17,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import numpy as np
+from livekit import rtc
 from numpy.typing import NDArray
 
-from livekit import rtc
 from parley.report.recording import Recorder
 from parley_speech.types import Pcm
 

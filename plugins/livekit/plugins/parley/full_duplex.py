@@ -13,10 +13,10 @@ from typing import Any
 from weakref import WeakSet
 
 from livekit.agents import AgentSession, get_job_context, llm
-
 from livekit.plugins.parley.assembly import Engines, Parts
 from livekit.plugins.parley.session import FullDuplexSession
 from livekit.plugins.parley.session_options import require_session_that_fits
+
 from parley.dialogue import events as ev
 from parley.dialogue.floor import FloorPolicy
 from parley.minds.base import Mind

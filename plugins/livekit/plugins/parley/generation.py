@@ -6,9 +6,9 @@ import asyncio
 import time
 from typing import Literal
 
+from livekit import rtc
 from livekit.agents import llm, utils
 
-from livekit import rtc
 from parley_speech.types import FRAME_MS, SPEAKER_HZ, Pcm
 
 _MOST_FRAMES = 10_000 // FRAME_MS

@@ -7,8 +7,8 @@ import time
 from livekit.agents import llm
 from livekit.agents.metrics import RealtimeModelMetrics
 from livekit.agents.metrics.base import Metadata
-
 from livekit.plugins.parley.generation import Generation
+
 from parley.dialogue import events as ev
 
 

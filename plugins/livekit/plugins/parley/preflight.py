@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import aiohttp
-
 from livekit import api
 
 GET_ONE = (

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import numpy as np
-
 from livekit import rtc
+
 from parley.report.levels import sounds
 from parley.report.recording import Recording
 from parley_speech.types import Pcm

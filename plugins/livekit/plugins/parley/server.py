@@ -25,11 +25,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 import httpx
+from livekit import api
 from livekit.protocol.agent_dispatch import RoomAgentDispatch
 from livekit.protocol.room import RoomConfiguration
 from rich.console import Console
-
-from livekit import api
 
 from .server_binary import ServerUnavailable, ensure_server
 

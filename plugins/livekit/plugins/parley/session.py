@@ -16,14 +16,14 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from livekit import rtc
 from livekit.agents import llm, utils
 from livekit.agents.types import NOT_GIVEN, NotGivenOr
-
-from livekit import rtc
 from livekit.plugins.parley.assembly import Engines
 from livekit.plugins.parley.contexts import extra_instructions, items_of, specs_of
 from livekit.plugins.parley.generation import Generation
 from livekit.plugins.parley.metrics import reply_metrics
+
 from parley.dialogue import events as ev
 from parley.dialogue.engine import Engine
 from parley.minds.base import Cause

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from livekit.plugins.parley.assembly import Parts
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from livekit.plugins.parley.assembly import Parts
 
 
 class Settings(BaseSettings):

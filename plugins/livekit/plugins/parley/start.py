@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from livekit import rtc
 from livekit.agents import Agent, AgentSession
 from livekit.agents.voice.room_io import AudioInputOptions, RoomOptions, TextOutputOptions
-
-from livekit import rtc
 from livekit.plugins.parley.full_duplex import FullDuplex
 from livekit.plugins.parley.room_output import RoomOutput
+
 from parley_speech.types import FRAME_MS, MIC_HZ
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from livekit import rtc
 from livekit.agents import stt, utils
 from livekit.agents._exceptions import APIConnectionError, APIError
 from livekit.agents.language import LanguageCode
@@ -26,7 +27,6 @@ from livekit.agents.types import (
     NotGivenOr,
 )
 
-from livekit import rtc
 from parley_speech import registry
 from parley_speech import types as speech
 from parley_speech.types import FRAME_MS, MIC_FRAME, EngineUnavailable, Grammar, Hypothesis

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable
 
+from livekit import rtc
 from livekit.agents import tts, utils
 from livekit.agents._exceptions import APIError
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, TimedString
 
-from livekit import rtc
 from parley_speech import registry
 from parley_speech.tts.espeak import EspeakSynthesizer
 from parley_speech.types import (

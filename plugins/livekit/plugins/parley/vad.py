@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from livekit import agents, rtc
 from livekit.agents.vad import VADEvent, VADEventType
 
-from livekit import agents, rtc
 from parley_speech import registry
 from parley_speech import types as speech
 from parley_speech.audio import Framer, StreamResampler, to_mono
