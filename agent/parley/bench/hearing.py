@@ -1,0 +1,314 @@
+"""What a recording tells about a reply whose words and sound are known beforehand.
+
+Nothing here trusts the agent: a reply is found in the caller's recording by its level, laid over
+its rendering by correlation (``parley.report.levels.align``), and where it became softer, fell
+silent and was cut is read from the difference. All times are wall-clock seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parley.bench.instant import Rendering
+from parley.dialogue.ledger import middle
+from parley.dialogue.mixer import AUDIBLE, Fade
+from parley.report.levels import HOP_MS, Alignment, Span, align, levels_dbfs, sounds
+from parley.report.recording import Recording
+from parley_speech.types import SPEAKER_HZ
+
+SOUND_DBFS = -55.0
+"""The agent sounds above this level: a ducked voice does, what Opus leaves of a cut does not."""
+JOIN_MS = 450
+"""Pauses within a reply. Between replies there is more: the floor waits for the user's end."""
+LEAD_S = 0.25
+BEHIND_S = 0.15
+DRIFT_MS = 200.0
+"""A jitter buffer of a busy machine stretches a reply by this much."""
+DUCKED_DB = -6.0
+SILENT_DB = -35.0
+HOLD_HOPS = 4
+"""A level is lower when it stays so for 40 ms: one hop is good to about 2 dB."""
+QUIET_DBFS = -40.0
+"""Where the rendering itself is softer than this, nothing can be said about its gain."""
+WHOLE_S = 0.12
+"""A reply that misses less than this of its end was played to its end."""
+
+MASKED = 0.03
+"""What is 30 dB below its surroundings may be the codec's own noise."""
+
+_MS = SPEAKER_HZ // 1000
+
+
+@dataclass(frozen=True)
+class HeardReply:
+    """One reply in the recording."""
+
+    span: Span
+    """Wall-clock time from its first sound to its last."""
+    rendering: Rendering
+    alignment: Alignment
+    origin: float
+    """Wall-clock time of the first sample of the recording that was aligned."""
+    recording: Recording
+    """That part of it."""
+    score: float
+    """How surely this is the reply: ``Alignment.score`` of the part that sounds."""
+
+    @property
+    def start(self) -> float:
+        """When the rendering's first sample was heard."""
+        return self.origin + float(self.alignment.delays_s[0])
+
+    @property
+    def whole(self) -> bool:
+        """It was heard to its end."""
+        length = len(self.rendering.pcm) / SPEAKER_HZ
+        return bool(self.span.end_s >= self.start + length - _tail_s(self.rendering) - WHOLE_S)
+
+    # --- levels -----------------------------------------------------------------------------
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """(hops,): when each hop's middle was heard."""
+        hops = np.arange(len(self.alignment.gain_db))
+        return self.origin + self.alignment.delays_s + (hops + 0.5) * HOP_MS / 1000
+
+    def ducked_at(self, onset: float) -> float | None:
+        """When, after ``onset``, it was first at least 6 dB below its level before; None: never.
+
+        Where the agent pauses just then, the first sound after the pause tells."""
+        times, gain = self._known()
+        base = _base(times, gain, onset)
+        low = gain <= base + DUCKED_DB
+        after = np.flatnonzero(times >= onset)
+        for i in after:
+            if low[i : i + HOLD_HOPS].all():
+                return float(times[i])
+        return self.silent_at() if self.stopped(onset) else None
+
+    def silent_at(self) -> float:
+        """Behind the last instant at which it was above -35 dB of its rendering."""
+        times, gain = self._known()
+        heard = np.flatnonzero(gain > SILENT_DB)
+        return float(times[heard[-1]]) + HOP_MS / 2000 if heard.size else self.start
+
+    def stopped(self, onset: float) -> bool:
+        """It ended after ``onset`` and before its time."""
+        return not self.whole and bool(self.span.end_s >= onset - 0.02)
+
+    def ducked_ms(self, start: float, end: float) -> float:
+        """For how long between two times it was at least 6 dB softer than rendered.
+
+        Where the rendering pauses, its neighbourhood tells."""
+        known = ~np.isnan(self.alignment.gain_db)
+        if not known.any():
+            return 0.0
+        base = _base(*self._known(), start)
+        low = (self.alignment.gain_db[known] <= base + DUCKED_DB).astype(float)
+        hops = np.arange(len(known))
+        inside = (self.times >= start) & (self.times < end)
+        everywhere = np.interp(hops, hops[known], low) >= 0.5
+        return float(np.count_nonzero(everywhere & inside) * HOP_MS)
+
+    def _known(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        known = ~np.isnan(self.alignment.gain_db)
+        return self.times[known], self.alignment.gain_db[known]
+
+    # --- words ------------------------------------------------------------------------------
+
+    def cut(self) -> Cut:
+        """Where a cut reply fell below what counts as heard.
+
+        The mixer's fade is known, so its place is the one whose shape explains the recording best
+        (least squares, in steps of half a millisecond)."""
+        hop_end = self.alignment.cut_s(below_db=20 * np.log10(AUDIBLE))
+        if hop_end is None:
+            return self._cut_in_silence()
+        about = round(hop_end * SPEAKER_HZ)
+        return _Fade(self._pieces(about)).cut().moved(about - _Fade.REACH)
+
+    def _cut_in_silence(self) -> Cut:
+        """It ended where the rendering pauses: anywhere from there to the rendering's next sound,
+        or it was not cut at all."""
+        length = len(self.rendering.pcm)
+        if self.whole:
+            return Cut(length, length, length)
+        known = np.flatnonzero(~np.isnan(self.alignment.gain_db))
+        first = (int(known[-1]) + 1) * HOP_MS * _MS if known.size else 0
+        loud = levels_dbfs(self.rendering.pcm[first:], SPEAKER_HZ) > QUIET_DBFS
+        silent = int(np.argmax(loud)) if loud.any() else len(loud)
+        return Cut(first, first, min(length, first + (silent + 1) * HOP_MS * _MS))
+
+    def _pieces(self, about: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Rendering and recording around the cut, laid over each other to the sample."""
+        hop = min(about // (HOP_MS * _MS), len(self.alignment.delays_s) - 1)
+        lag = round(float(self.alignment.delays_s[hop]) * SPEAKER_HZ)
+        rendered = self.rendering.pcm.astype(np.float64)
+        recorded = self.recording.agent.astype(np.float64)
+        first, last = about - _Fade.REACH, about + _Fade.BEYOND
+        want = _slice(rendered, first, last)
+        slack = 4 * _MS
+        wide = _slice(recorded, first + lag - slack, last + lag + slack)
+        sure = _Fade.REACH - 50 * _MS  # what is before the fade, in most cases
+        match = [float(np.dot(wide[k : k + sure], want[:sure])) for k in range(2 * slack + 1)]
+        k = int(np.argmax(match)) if max(match) > 0 else slack
+        return want, wide[k : k + len(want)]
+
+    def words(self, samples: int) -> str:
+        """The text up to the last word of which ``samples`` sound at least the half."""
+        n = sum(1 for mark in self.rendering.marks if samples >= middle(mark))
+        return self.rendering.text[: self.rendering.marks[n - 1].char_end].strip() if n else ""
+
+    def margin_ms(self, samples: int) -> float:
+        """How far the cut is from the nearest point at which a word more, or less, would count."""
+        return min(abs(samples - middle(mark)) for mark in self.rendering.marks) / _MS
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A sample of a rendering at which a reply was cut, and between which samples it must lie.
+
+    Where the rendering is silent a cut leaves no trace: then the range is wide."""
+
+    earliest: int
+    best: int
+    latest: int
+
+    def moved(self, by: int) -> Cut:
+        return Cut(*(max(0, at + by) for at in (self.earliest, self.best, self.latest)))
+
+
+class _Fade:
+    """Finds the mixer's closing ramp in a recording, by least squares."""
+
+    REACH = 160 * _MS
+    """Samples before the place where the cut is looked for."""
+    BEYOND = 180 * _MS
+    STEP = _MS // 2
+    SEARCH = (-100 * _MS, 90 * _MS)
+    """Where the ramp may begin, from that place."""
+    BEFORE = 40 * _MS
+    AFTER = 60 * _MS
+    """What is compared: this much before the ramp begins, and after. What is earlier may have
+    another gain, as a duck goes before a stop."""
+    AS_GOOD = 2.0
+    """A ramp is possible where it leaves at most this many times what the best one leaves."""
+
+    def __init__(self, pieces: tuple[NDArray[np.float64], NDArray[np.float64]]) -> None:
+        want, got = pieces
+        weight = _evenly(want)
+        self._want, self._got = want * weight, got * weight
+        length = SPEAKER_HZ * Fade.STOP.value[1] // 1000
+        self._ramp = (1 + np.cos(np.linspace(0, np.pi, length))) / 2
+
+    def cut(self) -> Cut:
+        """In samples of the piece."""
+        starts = np.arange(self.REACH + self.SEARCH[0], self.REACH + self.SEARCH[1], self.STEP)
+        fits = [self._fit(int(start)) for start in starts]
+        best = max(range(len(fits)), key=lambda i: fits[i][0])
+        gain = fits[best][1]
+        left = np.array([self._left(int(start), gain) for start in starts])
+        possible = np.flatnonzero(left <= self.AS_GOOD * left[best])
+        # From the best one on without a gap: what fits elsewhere is another sound.
+        first = last = best
+        while first - 1 in possible:
+            first -= 1
+        while last + 1 in possible:
+            last += 1
+        above = np.flatnonzero(self._ramp * max(gain, AUDIBLE) >= AUDIBLE)
+        audible = int(above[-1]) + 1
+        return Cut(*(int(starts[i]) + audible for i in (first, best, last)))
+
+    def _fit(self, start: int) -> tuple[float, float]:
+        """(correlation, gain before the ramp) of a ramp that begins at ``start``."""
+        first, last = max(0, start - self.BEFORE), min(len(self._want), start + self.AFTER)
+        model, got = self._model(start)[first:last], self._got[first:last]
+        power, energy = float(model @ model), float(got @ got)
+        if not power or not energy:
+            return 0.0, 0.0
+        product = max(0.0, float(got @ model))
+        return product / np.sqrt(power * energy), product / power
+
+    def _left(self, start: int, gain: float) -> float:
+        """The energy that a ramp from ``start``, of this gain, does not explain."""
+        rest = (self._got - gain * self._model(start))[self.REACH + self.SEARCH[0] :]
+        return float(rest @ rest)
+
+    def _model(self, start: int) -> NDArray[np.float64]:
+        shape = np.zeros(len(self._want))
+        shape[:start] = 1.0
+        ramp = self._ramp[: max(0, len(shape) - start)]
+        shape[start : start + len(ramp)] = ramp
+        return self._want * shape
+
+
+def _evenly(want: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights that let a soft consonant tell as much as the vowel beside it, down to what a codec
+    hides there."""
+    window = 10 * _MS
+    power = np.convolve(want**2, np.ones(window) / window, mode="same")
+    envelope = np.sqrt(np.maximum(power, 0.0))
+    top = float(envelope.max())
+    weights: NDArray[np.float64] = 1 / (envelope + MASKED * top) if top else np.ones_like(want)
+    return weights
+
+
+# --- finding --------------------------------------------------------------------------------
+
+
+def replies(recording: Recording, rendering: Rendering) -> list[HeardReply]:
+    """Every reply in the recording, oldest first. All have the same words."""
+    found = sounds(
+        recording.agent,
+        recording.rate_hz,
+        threshold_dbfs=SOUND_DBFS,
+        join_ms=JOIN_MS,
+        least_ms=20,
+    )
+    at = recording.started_at
+    return [hear(recording, Span(at + s.start_s, at + s.end_s), rendering) for s in found]
+
+
+def hear(recording: Recording, span: Span, rendering: Rendering) -> HeardReply:
+    """The reply that sounds in ``span``, laid over its rendering."""
+    part = recording.between(span.start_s - LEAD_S, span.end_s + LEAD_S)
+    sounding = round(span.length_s * SPEAKER_HZ)
+    # A little more than what sounds: the hops behind a cut are to be seen to be silent.
+    alignment = _align(rendering, sounding + round(BEHIND_S * SPEAKER_HZ), part)
+    # ... which a short reply must not be blamed for.
+    score = max(alignment.score, _align(rendering, max(1, sounding), part).score)
+    return HeardReply(span, rendering, alignment, part.started_at, part, score)
+
+
+def _align(rendering: Rendering, samples: int, part: Recording) -> Alignment:
+    return align(
+        rendering.pcm[:samples],
+        part.agent,
+        part.rate_hz,
+        silence_dbfs=QUIET_DBFS,
+        drift_ms=DRIFT_MS,
+    )
+
+
+def _base(times: NDArray[np.float64], gain: NDArray[np.float64], before: float) -> float:
+    """The usual gain of the second before; 0 dB, the rendered level, when little is known."""
+    recent = gain[(times < before) & (times >= before - 1.0)]
+    return float(np.median(recent)) if recent.size >= 10 else 0.0
+
+
+def _tail_s(rendering: Rendering) -> float:
+    """How long the rendering goes on in silence after its last sound."""
+    found = sounds(rendering.pcm, SPEAKER_HZ, threshold_dbfs=SOUND_DBFS, join_ms=JOIN_MS)
+    return len(rendering.pcm) / SPEAKER_HZ - found[-1].end_s if found else 0.0
+
+
+def _slice(x: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:
+    """x[first:last] with zeros where there is nothing."""
+    out = np.zeros(last - first)
+    a, b = min(max(first, 0), len(x)), min(max(last, 0), len(x))
+    if b > a:
+        out[a - first : b - first] = x[a:b]
+    return out
