@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from livekit.plugins.parley.bench import command as bench_commands
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+bench_app = typer.Typer(help="Measurements that anyone can repeat.", no_args_is_help=True)
+bench_app.command("room")(bench_commands.room)
+app.add_typer(bench_app, name="bench")
 console = Console(highlight=False)
 
 Out = Annotated[Path, typer.Option(help="where recording, events, picture and page go")]

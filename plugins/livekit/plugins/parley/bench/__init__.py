@@ -1,0 +1,3 @@
+"""The bench of the room: `parley bench room`."""
+
+from __future__ import annotations
