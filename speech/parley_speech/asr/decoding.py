@@ -27,7 +27,7 @@ BLOCK_MS = 100
 OPEN = ""
 """Stands for the search with the open language model, as the source of no grammar."""
 OPEN_SEARCH = "open"
-GRAMMAR_WEIGHTS = {"lw": 1.0, "wip": 1e-7}
+GRAMMAR_WEIGHTS = {"lw": 1.0, "wip": 0.65}
 MAX_SEARCHES = 24
 """Compiled grammars kept per stream; a flow has about ten."""
 
