@@ -37,15 +37,20 @@ from parley_speech.overlap_net import PREROLL
 from parley_speech.types import MIC_FRAME
 from parley_speech.vad.silero import CONTEXT, WINDOW, find_model
 
-COUNTS = {"espeak": (8000, 3), "espeak-held-out": (700, 11), "flite": (1869, 2),
-          "piper": (853, 4), "kokoro": (45, 5)}  # fmt: skip
-"""Utterances and seed of each source."""
+DRAWS = {  # name: source, number of utterances, seed
+    "espeak": ("espeak", 8000, 3),
+    "flite": ("flite", 1869, 2),
+    "piper": ("piper", 853, 4),
+    "piper-more": ("piper", 680, 21),
+    "kokoro": ("kokoro", 45, 5),
+    "held-out": ("espeak-held-out", 700, 11),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     seed: int
-    voices: tuple[tuple[str, slice, int], ...]  # source, which of its utterances, how often
+    voices: tuple[tuple[str, slice, int], ...]  # draw, which of its utterances, how often
     noises: int
     hums: int
     stretch: bool
@@ -58,13 +63,15 @@ SHARDS = {
     "third": Plan(
         7, (("piper", ALL, 3), ("kokoro", ALL, 3), ("flite", slice(0, 900), 1)), 600, 200, True
     ),
+    "fourth": Plan(8, (("piper-more", ALL, 3),), 500, 200, True),
+    "fifth": Plan(9, (("espeak", slice(6500, 8000), 1), ("flite", ALL, 1)), 700, 300, True),
 }
-TEST = Plan(77, (("espeak-held-out", ALL, 1),), 300, 100, False)
+TEST = Plan(77, (("held-out", ALL, 1),), 300, 100, False)
 
 TRAIN_FRAMES = 36  # after the VAD opened: 0.72 s; later the deadline decides
-SEEDS = (1, 2)
+SEEDS = (1, 2, 3)
 HIDDEN = 48
-EPOCHS = 32
+EPOCHS = 30
 COST = (2.0, 1.0, 1.5)
 """Of a backchannel, an interruption, a noise taken for something else: a stop for nothing is
 worse than one that comes late."""
@@ -93,9 +100,9 @@ def build(plan: Plan, voices: dict[str, list[Utterance]]) -> Scenes:
         pcm.append((mixed * 32768).astype(np.int16))
         known.append((kind, starts, ends))
 
-    for source, which, times in plan.voices:
+    for draw, which, times in plan.voices:
         for _ in range(times):
-            for u in voices[source][which]:
+            for u in voices[draw][which]:
                 put(u.pcm / 32768, u.onset, u.kind)
     for _ in range(plan.noises):
         put(NOISES[r.integers(len(NOISES))](r), 0, NOISE)
@@ -196,19 +203,19 @@ def report(nets: Sequence[Gru], scenes: Scenes) -> None:
 
 def voices_of(cache: Path) -> dict[str, list[Utterance]]:
     out: dict[str, list[Utterance]] = {}
-    for source, (count, seed) in COUNTS.items():
-        file = cache / f"voices-{source}.npz"
+    for name, (source, count, seed) in DRAWS.items():
+        file = cache / f"voices-{name}.npz"
         if not file.exists():
             drawn = Voices(seed).draw(source, count)
-            names = [field.name for field in dataclasses.fields(Utterance)]
-            columns = {name: [getattr(u, name) for u in drawn] for name in names}
+            fields = [field.name for field in dataclasses.fields(Utterance)]
+            columns = {field: [getattr(u, field) for u in drawn] for field in fields}
             lengths = [len(pcm) for pcm in columns["pcm"]]
             columns["pcm"] = np.concatenate(columns["pcm"])
             np.savez(file, lengths=lengths, **columns)
         with np.load(file) as kept:
             pcm = np.split(kept["pcm"], np.cumsum(kept["lengths"])[:-1])
-            rest = (kept[name].tolist() for name in ("kind", "voice", "text", "onset"))
-            out[source] = [Utterance(*columns) for columns in zip(pcm, *rest, strict=True)]
+            rest = (kept[field].tolist() for field in ("kind", "voice", "text", "onset"))
+            out[name] = [Utterance(*columns) for columns in zip(pcm, *rest, strict=True)]
     return out
 
 

@@ -89,12 +89,12 @@ class OverlapNet:
         """One raw feature vector (SIZE,); the belief after it."""
         w, n = self._w, self._hidden
         self._peak = peak_after(raw, self._peak)
-        x = np.einsum("i,kij->kj", normalise(raw, self._peak), w.W) + w.b
-        u = np.einsum("ki,kij->kj", self._h, w.U)
+        x = normalise(raw, self._peak) @ w.W + w.b  # (k, 3h)
+        u = (self._h[:, None] @ w.U)[:, 0]
         gates = 1.0 / (1.0 + np.exp(-(x[:, : 2 * n] + u[:, : 2 * n])))
         candidate = np.tanh(x[:, 2 * n :] + gates[:, n:] * (u[:, 2 * n :] + w.c))
         self._h = self._h + gates[:, :n] * (candidate - self._h)
-        logits = np.einsum("ki,kij->kj", self._h, w.V) + w.d
+        logits = (self._h[:, None] @ w.V)[:, 0] + w.d
         share = np.exp(logits - logits.max(1, keepdims=True))
         mean = np.mean(share / share.sum(1, keepdims=True), 0)
         return Posterior(float(mean[0]), float(mean[1]), float(mean[2]))
