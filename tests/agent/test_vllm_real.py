@@ -66,7 +66,7 @@ async def test_answers_in_many_deltas(vllm_url: str):
     await mind.aclose()
     assert words(greeting) == "Hello! How can I help you today?"
     assert words(story).startswith("Once upon a time")
-    assert len(story) > 20
+    assert len(story) > 10
 
 
 async def test_text_arrives_while_the_model_still_writes(vllm_url: str):
