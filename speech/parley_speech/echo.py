@@ -23,7 +23,6 @@ import numpy as np
 from parley_speech.audio import check_pcm, to_pcm
 from parley_speech.echo_path import (
     MAX_DELAY_MS,
-    QUIET,
     DelayLine,
     DelayTracker,
     EchoPower,
@@ -50,6 +49,8 @@ DOUBT_FRAMES = 10
 _MEMORY = 0.7  # a frame, of the energies compared: about 60 ms
 WET_FROM, WET_TO = 0.5, 0.7
 """Likelihoods between which the output fades from the linear filter's to WebRTC's."""
+WET_STEP = 0.1
+"""Most that WebRTC's part may grow in a frame."""
 HALF = MIC_FRAME // 2  # samples: WebRTC works on 10 ms
 _FLOOR_SHARE = 0.4  # a reverberant echo before the filter has learnt: share explained
 _LEARN_SHARE = 0.05  # a frame
@@ -58,11 +59,12 @@ _LEARN_SHARE = 0.05  # a frame
 class EchoLikelihood:
     """How much of the microphone is explained by our own loudspeaker, in one call.
 
-    Each frame's share is the larger of two: what one delayed copy explains (right at once, but low
-    in a reverberant room) and what the learnt impulse response explains (near 1 after half a
-    second). Both are energies after pre-emphasis, summed over about 60 ms, so that the quiet end
-    of an echo does not count as much as its body. The share is then given relative to what an echo
-    alone has been getting in this room lately: 1 is an echo alone, ½ an equally loud user over it.
+    Each frame's share is the largest of three: what one delayed copy explains (right at once, but
+    low in a reverberant room), what the learnt impulse response explains (near 1 after half a
+    second), and what the powers in bands explain (for what a codec has changed). All are energies
+    after pre-emphasis, summed over about 60 ms, so that the quiet end of an echo does not count as
+    much as its body. The share is then given relative to what an echo alone has been getting in
+    this room lately: 1 is an echo alone, about ½ an equally loud user over it.
     """
 
     def __init__(self, delay_hint_ms: float | None = None) -> None:
@@ -129,10 +131,11 @@ class EchoLikelihood:
         energy = _white_energy(near, self._before[0])
         left = _white_energy(self.error, self._before[1])
         self._before = (float(near[-1]), float(self.error[-1]))
-        quiet = energy < MIC_FRAME * QUIET**2
-        share = 0.0 if quiet else max(share, 1.0 - left / energy)
-        self._explained = _MEMORY * self._explained + share * energy
-        self._energy = _MEMORY * self._energy + energy
+        quiet = self._tracker.quiet
+        if not quiet:
+            share = max(share, 1.0 - left / max(energy, 1.0))
+            self._explained = _MEMORY * self._explained + share * energy
+            self._energy = _MEMORY * self._energy + energy
         total = self._explained / max(self._energy, 1.0)
         if self.delay_ms is None:
             self._unfound += not quiet
@@ -207,6 +210,8 @@ class EchoCanceller:
         if self._silent_ms >= IDLE_MS:
             wet = 0.0  # nothing of ours can be in it: back to the microphone itself
         suppressed = self._suppressor.process(mic, self._likelihood.far)
+        # In slowly, out at once: no word is chopped where the echo is louder for a moment.
+        wet = min(wet, self._wet + WET_STEP)
         ramp = np.linspace(self._wet, wet, MIC_FRAME, dtype=np.float32)
         self._wet = wet
         return to_pcm(dry + ramp * (suppressed - dry))

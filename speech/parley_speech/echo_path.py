@@ -66,6 +66,8 @@ class DelayTracker:
 
     def reset(self) -> None:
         self.forget_sound()
+        self.quiet = True
+        """In the last 40 ms the microphone held nothing that could be explained."""
         self.delay_ms: float | None = None
         """Of the echo behind what we gave; None until one was found."""
         self._evidence = np.zeros(_LAGS, F32)
@@ -88,7 +90,8 @@ class DelayTracker:
         self._mic = np.concatenate((self._mic[mic8.size :], mic8))
         self._far = np.concatenate((self._far[far8.size :], far8))
         mic_energy = float(self._mic @ self._mic)
-        if mic_energy < _WINDOW * QUIET**2:
+        self.quiet = mic_energy < _WINDOW * QUIET**2
+        if self.quiet:
             self._share = np.zeros(_LAGS, F32)
             return 0.0
         self._evidence *= F32(0.8)
@@ -196,6 +199,7 @@ class LinearEcho:
         bins = MIC_FRAME + 1
         self._spectra: Spectrum = np.zeros((BLOCKS, bins), C64)  # newest first
         self._last = np.zeros(MIC_FRAME, F32)
+        self._trust = F32(0.0)
         self._near = np.full(bins, _FLOOR, F32)
 
     @property
@@ -209,8 +213,12 @@ class LinearEcho:
         self._spectra[0] = np.fft.rfft(np.concatenate((self._last, far)))
         self._last = far
         echo = np.fft.irfft((self._path * self._spectra).sum(axis=0))[MIC_FRAME:]
-        error: Samples = mic - echo
-        self._learn(error)
+        self._learn(mic - echo)
+        # A filter that has not learnt yet can predict too much: it must never add to the sound.
+        trust = F32(np.clip((mic @ echo) / max(echo @ echo, F32(1.0)), 0.0, 1.0))
+        ramp = np.linspace(self._trust, trust, MIC_FRAME, dtype=F32)
+        self._trust = trust
+        error: Samples = mic - ramp * echo
         return error
 
     def _learn(self, error: Samples) -> None:
