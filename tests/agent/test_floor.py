@@ -263,3 +263,11 @@ def test_ten_minutes_take_far_less_than_a_second_each_hundred() -> None:
     for p in percepts:
         floor.step(p)
     assert time.process_time() - start < 5.0
+
+
+def test_the_floor_decides_where_the_overlap_classifier_was_fitted_to_be_cut() -> None:
+    from parley_speech import overlap
+
+    assert FloorPolicy().cut_in == overlap.DECIDE_INTERRUPTION
+    assert FloorPolicy().decide_ms == overlap.DEADLINE_MS
+    assert FloorPolicy().release_ms == overlap.RELEASE_SILENCE_MS

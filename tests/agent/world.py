@@ -109,7 +109,7 @@ class World:
         if silence > 400:
             return None
         since = t - s.start_ms
-        p = {"talk": min(1.0, 0.3 + since / 300), "nod": 0.3, "noise": 0.1}[s.kind]
+        p = {"talk": min(1.0, 0.5 + since / 600), "nod": 0.3, "noise": 0.1}[s.kind]
         return OverlapEvidence(since, min(since, s.length_ms), silence, p if silence == 0 else 0.2)
 
     def percept(self, t: int) -> Percept:

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from livekit import rtc
 from livekit.agents import Agent, AgentSession
 from livekit.agents.voice import io
+from livekit.plugins import parley
+from livekit.plugins.parley.assembly import Parts
+from livekit.plugins.parley.room_output import RoomOutput
 
 from agent.fakes import (
     LOUD,
@@ -21,10 +25,6 @@ from agent.fakes import (
     ScriptedRecognizer,
     ToneVoice,
 )
-from livekit import rtc
-from livekit.plugins import parley
-from livekit.plugins.parley.assembly import Parts
-from livekit.plugins.parley.room_output import RoomOutput
 from parley.dialogue import events as ev
 from parley.dialogue.floor import FloorPolicy
 from parley.minds.base import Context

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-
 from livekit import api
 from livekit.plugins.parley.caller import Caller
 from livekit.plugins.parley.script import JournalTail

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 from livekit.agents import Agent, AgentSession, RunContext, function_tool
+from livekit.plugins import parley
 
 from agent.fakes import Script, ToneVoice
-from livekit.plugins import parley
 from parley.dialogue import events as ev
 from parley.minds.base import Cause, Context, Said, ToolCall, ToolResult
 from plugins.line import Line
@@ -196,7 +196,6 @@ async def test_metrics_are_reported_for_every_reply() -> None:
 
 async def test_any_microphone_rate_and_stereo_are_heard() -> None:
     import numpy as np
-
     from livekit import rtc
 
     async with Line(lambda _: Script(["yes"]), ["hello"]) as line:

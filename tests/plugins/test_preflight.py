@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-
 from livekit.plugins.parley.preflight import NotReachable, check_livekit
 from livekit.plugins.parley.server import LiveKitServer, free_ports
 

@@ -85,6 +85,7 @@ class Ears:
         self._owed = 0
         """Finals that the recogniser still owes."""
         self._partial_of = -1
+        self._partial_trusted = False
         self._taken: dict[int, str] = {}
         """Words already taken of utterances that are not final yet."""
         self.voiced_ms = 0
@@ -159,9 +160,10 @@ class Ears:
                 self._close(h, text)
             else:
                 self._partial, self._partial_of = text, h.utterance
+                self._partial_trusted = h.confidence >= self.policy.trust
         changed = self.text != before
         if changed and self._in_overlap and self._overlap is not None:
-            self._overlap.hear(tuple(self.text.split()))
+            self._overlap.hear(self._trusted_words())
         return changed
 
     def _close(self, h: Hypothesis, text: str) -> None:
@@ -180,6 +182,11 @@ class Ears:
     def text(self) -> str:
         """The user's words since they were last taken."""
         return " ".join([*self._finals, *([self._partial] if self._partial else [])])
+
+    def _trusted_words(self) -> tuple[str, ...]:
+        """A grammar finds words in any noise; only those it is sure of say what a sound is."""
+        partial = self._partial if self._partial_trusted else ""
+        return tuple(" ".join([*self._finals, partial]).split())
 
     @property
     def final(self) -> bool:

@@ -135,8 +135,8 @@ class FloorPolicy:
     """An overlap is decided within this time."""
     release_ms: int = 180
     """Silence after which an undecided sound over the agent is over."""
-    cut_in: float = 0.7
-    """P(interruption) that takes the floor."""
+    cut_in: float = 0.9
+    """P(interruption) that takes the floor; what ``parley_speech.overlap`` is fitted for."""
     late_cut_in: float = 0.5
     """... at the deadline, when the sound still goes on."""
     turn_at_end_ms: int = 800

@@ -1,7 +1,7 @@
 """What may be said in a node of a flow, as a JSGF rule body for the recogniser.
 
-A grammar is narrower than the matcher: exactly the phrases, with a hesitation or greeting before
-and a courtesy behind them. In a node that expects {any} there is none, since anything may come.
+A grammar is narrower than the matcher: exactly the phrases, with a hesitation before and a
+courtesy behind them. In a node that expects {any} there is none, since anything may come.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from parley.minds.flow_script import Script
 from parley.minds.flow_slots import SlotSpec
 from parley_speech.types import Grammar
 
-LEAD_INS = ("um", "uh", "oh", "well", "okay", "hello", "hi")
+LEAD_INS = ("um", "uh")
 COURTESIES = ("please", "thanks", "thank you")
 MOST_COPIES = 3
 """Optional digits written out one by one; beyond that it is a loop of any length."""
@@ -25,18 +25,36 @@ def grammar(script: Script, node: str) -> Grammar | None:
     slots = [slot for phrase in phrases for slot in script.patterns[phrase].slots]
     if not phrases or any(slot.kind == "any" for slot in slots):
         return None
-    bodies = dict.fromkeys(_phrase(script, phrase) for phrase in phrases)
+    heads: dict[str, dict[str, None]] = {}
+    for phrase in phrases:
+        head, tail = _phrase(script, phrase)
+        heads.setdefault(tail, {})[head] = None
+    bodies = [_joined(list(texts), tail) for tail, texts in heads.items()]
     lead_in, courtesy = (f"[{_either(words)}]" for words in (LEAD_INS, COURTESIES))
     return Grammar(f"{script.flow.flow}.{node}", f"{lead_in} {_either(bodies)} {courtesy}")
 
 
-def _phrase(script: Script, phrase: str) -> str:
-    """The phrase as written, contractions and all: a recogniser's dictionary has "i'd"."""
+def _joined(heads: list[str], tail: str) -> str:
+    """Phrases that end in the same slot share it: a decoder searches five digits once instead of
+    once a phrase, which is most of its work on short words."""
+    if not tail:
+        return _either(heads)
+    worded = [head for head in heads if head]
+    if not worded:
+        return tail
+    return f"[{_either(worded)}] {tail}" if "" in heads else f"{_either(worded)} {tail}"
+
+
+def _phrase(script: Script, phrase: str) -> tuple[str, str]:
+    """The phrase as written, contractions and all (a recogniser's dictionary has "i'd"), and
+    apart from it the slot that ends it."""
     slots = iter(script.patterns[phrase].slots)
     parts: list[str] = []
     for index, piece in enumerate(_split(phrase)):
         parts.append(_slot(next(slots)) if index % 2 else _words(piece))
-    return " ".join(part for part in parts if part)
+    ends_in_slot = len(parts) > 1 and not parts[-1]
+    tail = parts[-2] if ends_in_slot else ""
+    return " ".join(part for part in (parts[:-2] if ends_in_slot else parts) if part), tail
 
 
 def _split(phrase: str) -> list[str]:

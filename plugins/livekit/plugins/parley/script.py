@@ -27,14 +27,18 @@ class Step:
 
 
 SHOP: tuple[Step, ...] = (
-    Step("caller_order_status.flac", "silence", 0.6, "asks for the order status"),
-    Step("caller_check_order_12345.flac", "silence", 0.6, "gives the order's number"),
+    Step("caller_order_status.flac", "silence", 0.3, "asks for the order status"),
+    Step("caller_check_order_12345.flac", "silence", 0.3, "gives the order's number"),
     Step("caller_yes.flac", "speech", 3.0, "says yes while the agent speaks"),
     Step("noise_dog_bark.flac", "speech", 2.5, "has a barking dog"),
     Step("caller_help_me.flac", "speech", 5.0, "interrupts"),
-    Step("caller_thank_you.flac", "silence", 0.6, "says thanks"),
+    Step("caller_thank_you.flac", "silence", 0.3, "says thanks"),
 )
 """The main job: a question, a number, a backchannel, a noise, an interruption, a goodbye."""
+
+
+SETTLED_S = 0.2
+"""After the caller's last sample: what is heard of the agent from then on is its answer."""
 
 
 class Speaker(Protocol):
@@ -56,9 +60,10 @@ async def perform(
     """The caller's side of a call, cue by cue. ``tell(wall time, who, what)`` hears of it."""
     await caller.wait_agent()
     speech_since: float | None = None
+    spoke_until = 0.0
     for step in steps:
         if step.cue == "silence":
-            await _agent_is_through(caller)
+            await _agent_is_through(caller, spoke_until)
             await asyncio.sleep(step.after_s)
             speech_since = None
         else:
@@ -67,15 +72,16 @@ async def perform(
                 speech_since = await caller.wait_speech()
             await asyncio.sleep(max(0.0, speech_since + step.after_s - caller.now()))
             speech_since = caller.now()
-        tell(await caller.say(clips / step.clip), "caller", step.what)
-    await caller.wait_speech(timeout_s=10)
-    await _agent_is_through(caller)
+        said = caller.say(clips / step.clip)
+        tell(await said, "caller", step.what)
+        spoke_until = await said.done()
+    await _agent_is_through(caller, spoke_until)
 
 
-async def _agent_is_through(caller: Speaker) -> None:
-    """It has spoken (at least a little ago) and is silent now."""
-    await caller.wait_speech(after=caller.now() - 0.5, timeout_s=15)
-    await caller.wait_silence(700, timeout_s=60)
+async def _agent_is_through(caller: Speaker, spoke_until: float) -> None:
+    """It has answered what the caller said until then, and is silent now."""
+    await caller.wait_speech(after=spoke_until + SETTLED_S, timeout_s=15)
+    await caller.wait_silence(1000, timeout_s=60)
 
 
 class JournalTail:
