@@ -25,8 +25,11 @@ JOIN_MS = 450
 """Pauses within a reply. Between replies there is more: the floor waits for the user's end."""
 LEAD_S = 0.25
 BEHIND_S = 0.15
-DRIFT_MS = 200.0
-"""A jitter buffer of a busy machine stretches a reply by this much."""
+DRIFTS_MS = (60.0, 200.0)
+"""How far a jitter buffer may have stretched a reply: the second where the first explains it badly,
+as a wide search finds wrong places, too."""
+SURE_SCORE = 0.8
+"""... above this it is explained well."""
 DUCKED_DB = -6.0
 SILENT_DB = -35.0
 HOLD_HOPS = 4
@@ -36,6 +39,8 @@ QUIET_DBFS = -40.0
 WHOLE_S = 0.12
 """A reply that misses less than this of its end was played to its end."""
 
+SLACK_MS = 15
+"""The place of the last sounds before a cut is looked for again, within this of the alignment."""
 MASKED = 0.03
 """What is 30 dB below its surroundings may be the codec's own noise."""
 
@@ -150,11 +155,10 @@ class HeardReply:
         recorded = self.recording.agent.astype(np.float64)
         first, last = about - _Fade.REACH, about + _Fade.BEYOND
         want = _slice(rendered, first, last)
-        slack = 4 * _MS
+        slack = SLACK_MS * _MS
         wide = _slice(recorded, first + lag - slack, last + lag + slack)
         sure = _Fade.REACH - 50 * _MS  # what is before the fade, in most cases
-        match = [float(np.dot(wide[k : k + sure], want[:sure])) for k in range(2 * slack + 1)]
-        k = int(np.argmax(match)) if max(match) > 0 else slack
+        k = _place(want[:sure], wide[: sure + 2 * slack])
         return want, wide[k : k + len(want)]
 
     def words(self, samples: int) -> str:
@@ -194,7 +198,7 @@ class _Fade:
     AFTER = 60 * _MS
     """What is compared: this much before the ramp begins, and after. What is earlier may have
     another gain, as a duck goes before a stop."""
-    AS_GOOD = 2.0
+    AS_GOOD = 1.3
     """A ramp is possible where it leaves at most this many times what the best one leaves."""
 
     def __init__(self, pieces: tuple[NDArray[np.float64], NDArray[np.float64]]) -> None:
@@ -210,7 +214,8 @@ class _Fade:
         fits = [self._fit(int(start)) for start in starts]
         best = max(range(len(fits)), key=lambda i: fits[i][0])
         gain = fits[best][1]
-        left = np.array([self._left(int(start), gain) for start in starts])
+        window = slice(max(0, int(starts[best]) - self.BEFORE), None)
+        left = np.array([self._left(int(start), gain, window) for start in starts])
         possible = np.flatnonzero(left <= self.AS_GOOD * left[best])
         # From the best one on without a gap: what fits elsewhere is another sound.
         first = last = best
@@ -232,9 +237,9 @@ class _Fade:
         product = max(0.0, float(got @ model))
         return product / np.sqrt(power * energy), product / power
 
-    def _left(self, start: int, gain: float) -> float:
-        """The energy that a ramp from ``start``, of this gain, does not explain."""
-        rest = (self._got - gain * self._model(start))[self.REACH + self.SEARCH[0] :]
+    def _left(self, start: int, gain: float, window: slice) -> float:
+        """The energy in the window that a ramp from ``start``, of this gain, does not explain."""
+        rest = (self._got - gain * self._model(start))[window]
         return float(rest @ rest)
 
     def _model(self, start: int) -> NDArray[np.float64]:
@@ -243,6 +248,14 @@ class _Fade:
         ramp = self._ramp[: max(0, len(shape) - start)]
         shape[start : start + len(ramp)] = ramp
         return self._want * shape
+
+
+def _place(part: NDArray[np.float64], around: NDArray[np.float64]) -> int:
+    """Where in ``around`` the part is found: the highest normalised correlation."""
+    products = np.correlate(around, part, mode="valid")
+    sums = np.concatenate(([0.0], np.cumsum(around**2)))
+    energies = sums[len(part) :] - sums[: -len(part)]
+    return int(np.argmax(products / np.sqrt(np.maximum(energies, 1e-9))))
 
 
 def _evenly(want: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -275,21 +288,27 @@ def replies(recording: Recording, rendering: Rendering) -> list[HeardReply]:
 def hear(recording: Recording, span: Span, rendering: Rendering) -> HeardReply:
     """The reply that sounds in ``span``, laid over its rendering."""
     part = recording.between(span.start_s - LEAD_S, span.end_s + LEAD_S)
-    sounding = round(span.length_s * SPEAKER_HZ)
-    # A little more than what sounds: the hops behind a cut are to be seen to be silent.
-    alignment = _align(rendering, sounding + round(BEHIND_S * SPEAKER_HZ), part)
-    # ... which a short reply must not be blamed for.
-    score = max(alignment.score, _align(rendering, max(1, sounding), part).score)
+    sounding = max(1, round(span.length_s * SPEAKER_HZ))
+    # What is scored is what sounds; the hops behind a cut are to be seen to be silent.
+    behind = sounding + round(BEHIND_S * SPEAKER_HZ)
+    drift, score = DRIFTS_MS[0], -1.0
+    for wider in DRIFTS_MS:
+        found = _align(rendering, sounding, part, wider).score
+        if found > score + 0.1:
+            drift, score = wider, found
+        if score > SURE_SCORE:
+            break
+    alignment = _align(rendering, behind, part, drift)
     return HeardReply(span, rendering, alignment, part.started_at, part, score)
 
 
-def _align(rendering: Rendering, samples: int, part: Recording) -> Alignment:
+def _align(rendering: Rendering, samples: int, part: Recording, drift_ms: float) -> Alignment:
     return align(
         rendering.pcm[:samples],
         part.agent,
         part.rate_hz,
         silence_dbfs=QUIET_DBFS,
-        drift_ms=DRIFT_MS,
+        drift_ms=drift_ms,
     )
 
 

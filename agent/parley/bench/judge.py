@@ -16,6 +16,7 @@ from parley.bench.instant import Rendering, Renderings
 from parley.bench.journals import Spoken, matched, spoken
 from parley.bench.records import CallRecord, Trial
 from parley.bench.scenarios import TEXTS
+from parley_speech.types import SPEAKER_HZ
 
 MOST_WAIT_S = 6.0
 """A reply later than this answers something else."""
@@ -234,20 +235,23 @@ def _since(at: float | None, onset: float) -> float | None:
 
 
 def cut_figures(calls: Sequence[Judged], trip: float) -> list[Figure]:
+    """Only cuts of which the recording tells how many words were heard are counted, and those that
+    contradict it in any case."""
     rows = [row for call in calls for row in cut_rows(call)]
+    told = [row for row in rows if row["sure"] or not row["same"]]
     wrong = [row for row in rows if not row["same"]]
-    unsure = sum(not row["sure"] for row in rows)
     close = sum(row["margin_ms"] < WORDS_EXACT_MS for row in wrong)
-    notes = [
-        *([f"{unsure} lie where the recording allows two counts of words"] if unsure else []),
-        *([f"{close} closer than {WORDS_EXACT_MS:g} ms to where a word counts"] if wrong else []),
-    ]
+    notes = []
+    if len(told) < len(rows):
+        notes.append(f"{len(rows) - len(told)} of {len(rows)} are not clear in the recording")
+    if wrong:
+        notes.append(f"{close} closer than {WORDS_EXACT_MS:g} ms to where a word counts")
     return [
         Figure(
             "cut_words",
             "cuts whose words in the context are not those heard",
             unit="cuts",
-            samples=tuple(float(not row["same"]) for row in rows),
+            samples=tuple(float(not row["same"]) for row in told),
             goals=(Goal("count", 0, "none"),),
             notes=tuple(notes),
             details={"rows": rows, "mismatches": wrong},
@@ -257,7 +261,7 @@ def cut_figures(calls: Sequence[Judged], trip: float) -> list[Figure]:
             "… in LiveKit's history",
             unit="cuts",
             samples=tuple(
-                float(row["livekit"] != row["heard"]) for row in rows if row["livekit"] is not None
+                float(not row["livekit_same"]) for row in told if row["livekit"] is not None
             ),
             goals=(Goal("count", 0, "none"),),
         ),
@@ -271,21 +275,28 @@ def cut_rows(judged: Judged) -> Iterable[dict[str, Any]]:
         if known is None or known.heard is None or not known.cut:
             continue
         cut = heard.cut()
-        words = heard.words(cut.best)
-        least, most = (heard.words(at) for at in (cut.earliest, cut.latest))
+        least, words, most = (heard.words(at) for at in (cut.earliest, cut.best, cut.latest))
+        possible = {text for text in _prefixes(heard) if len(least) <= len(text) <= len(most)}
+        livekit = history.get(known.reply)
         yield {
             "heard": words,
             "context": known.heard,
-            "livekit": history.get(known.reply),
+            "livekit": livekit,
             # Any place of the cut that the recording allows will do; it is one, but for pauses.
-            "same": len(least) <= len(known.heard) <= len(most)
-            and heard.rendering.text.startswith(known.heard),
+            "same": known.heard in possible,
+            "livekit_same": None if livekit is None else livekit in possible,
             "sure": least == most,
             "margin_ms": round(heard.margin_ms(cut.best), 1),
-            "cut_ms": round(cut.best / 24, 1),
-            "range_ms": round((cut.latest - cut.earliest) / 24, 1),
+            "cut_ms": round(cut.best * 1000 / SPEAKER_HZ, 1),
+            "range_ms": round((cut.latest - cut.earliest) * 1000 / SPEAKER_HZ, 1),
             "score": round(heard.score, 2),
         }
+
+
+def _prefixes(heard: HeardReply) -> list[str]:
+    """Every text that a cut can leave, none to all."""
+    text = heard.rendering.text
+    return ["", *(text[: mark.char_end].strip() for mark in heard.rendering.marks)]
 
 
 def _history(judged: Judged) -> dict[int, str]:

@@ -33,6 +33,8 @@ from parley.dialogue import events as ev
 
 VOICE = "PARLEY_BENCH_VOICE"
 """The environment variable with the path of the renderings."""
+NAME = "bench"
+"""A name of its own: it is sent into the rooms of its callers, and not where clicks are timed."""
 BETWEEN_REPLIES_S = 0.6
 """In a monologue: the longest echo must be over, so that it is heard in silence, too."""
 
@@ -165,7 +167,7 @@ class Notes:
 
 def main() -> int:
     worker.configure_logging(dev=False)
-    settings = Settings(greet=False, rejoin_s=0.0)
+    settings = Settings(greet=False, rejoin_s=0.0, agent_name=NAME)
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_run(settings))
     return 0

@@ -11,7 +11,7 @@ import json
 import os
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ async def measure(
     voice = instant.save(out / "voice.npz", renderings)
     folder = out / "calls"
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("bench-*"), *folder.glob("*.flac")):
+    for old in folder.glob("bench-*"):
         old.unlink()
     results = Results()
     async with LiveKitServer(console=console, log_file=out / "livekit-server.log") as server:
@@ -266,7 +266,9 @@ class Bench:
     ) -> None:
         """One call, kept whatever becomes of it: a call that failed is a result, too."""
         room = plan.room()
-        caller = Caller(self._server.url, self._server.token("caller", room, agent=""))
+        caller = Caller(
+            self._server.url, self._server.token("caller", room, agent=bench_agent.NAME)
+        )
         talks: list[Talk] = []
         meter: CpuMeter | None = None
         try:
@@ -306,9 +308,21 @@ class Bench:
             plan, room, recording, trials, tuple(events), agent, cpu, echo_ms, caller.lateness_ms
         )
         self._results.calls.setdefault(scenario, []).append(record)
-        await asyncio.to_thread(
-            soundfile.write, self._folder / f"{room}.flac", recording.pcm, recording.rate_hz
-        )
+        await asyncio.to_thread(self._leave, record)
+
+    def _leave(self, record: CallRecord) -> None:
+        """The evidence, for people: what was heard, and what the caller did when."""
+        recording = record.recording
+        path = self._folder / f"{record.room}.flac"
+        soundfile.write(path, recording.pcm, recording.rate_hz)
+        about = {
+            "started_at": recording.started_at,
+            "echo_ms": record.echo_ms,
+            "cpu_percent": record.cpu_percent,
+            "caller_late_ms": record.caller_late_ms,
+            "trials": [asdict(trial) for trial in record.trials],
+        }
+        path.with_suffix(".caller.json").write_text(json.dumps(about), encoding="utf-8")
 
     def _agent(self, room: str) -> dict[str, Any]:
         path = bench_agent.agent_file(self._folder, room)
