@@ -1,4 +1,4 @@
-"""The house keeps its shape: arrows go down only, the core does no I/O, light imports stay light."""
+"""The house keeps its shape: arrows go down, the core does no I/O, light imports stay light."""
 
 from __future__ import annotations
 

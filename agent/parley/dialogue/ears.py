@@ -40,12 +40,18 @@ class EarPolicy:
     """P(voice) that opens the gate."""
     close: float = 0.35
     """... below which it closes."""
-    echo: float = 0.6
-    """Echo likelihood above which a voice is taken for our own."""
+    echo: float = 0.5
+    """Echo likelihood from which a voice is taken for our own (``echo.ECHO_THRESHOLD``)."""
     utterance_end_ms: int = 140
     """Silence after which the recogniser is asked for its final words."""
     trust: float = 0.5
-    """Confidence below which a final is not taken for words."""
+    """Confidence below which one or two recognised words are not taken for words."""
+    trust_long: float = 0.3
+    """... and three or more: what a grammar finds by chance is short."""
+
+    def trusts(self, text: str, confidence: float) -> bool:
+        bar = self.trust if len(text.split()) < 3 else self.trust_long
+        return confidence >= bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,7 @@ class Ears:
                 self._close(h, text)
             else:
                 self._partial, self._partial_of = text, h.utterance
-                self._partial_trusted = h.confidence >= self.policy.trust
+                self._partial_trusted = self.policy.trusts(h.text, h.confidence)
         changed = self.text != before
         if changed and self._in_overlap and self._overlap is not None:
             self._overlap.hear(self._trusted_words())
@@ -173,7 +179,7 @@ class Ears:
             self._partial = ""
         if not text:
             return
-        if h.confidence >= self.policy.trust:
+        if self.policy.trusts(h.text, h.confidence):
             self._finals.append(text)
         else:
             self.doubtful.append(text)

@@ -2,7 +2,8 @@
 
 LiveKit's RoomIO cuts audio into 50 ms pieces and holds 200 ms of it, so a duck or a stop would be
 heard that much later. The engine already plays at the pace of time, 20 ms a tick; this output
-hands every frame straight to WebRTC.
+hands every frame straight to WebRTC. Between replies it sends silence: a receiver whose stream
+never stops needs no time to find its footing again, and loses no first word.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import numpy as np
 from livekit import rtc
 from livekit.agents.voice import io
 
-from parley_speech.types import SPEAKER_HZ
+from parley_speech.types import FRAME_MS, SPEAKER_HZ
 
 _TEN_MS = SPEAKER_HZ // 100  # samples; what WebRTC takes at a time from an unbuffered source
+_FRAME_S = FRAME_MS / 1000
+_QUIET = rtc.AudioFrame(bytes(2 * _TEN_MS), SPEAKER_HZ, 1, _TEN_MS)
 
 
 class RoomOutput(io.AudioOutput):
@@ -44,6 +47,8 @@ class RoomOutput(io.AudioOutput):
         self._last = 0
         self._open = False
         self._slopes: set[asyncio.Task[None]] = set()
+        self._silence: asyncio.Task[None] | None = None
+        self._last_at = 0.0
 
     async def start(self) -> None:
         """Publish the track; needs a connected room."""
@@ -52,6 +57,18 @@ class RoomOutput(io.AudioOutput):
         track = rtc.LocalAudioTrack.create_audio_track("agent", self._source)
         options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
         self._publication = await self._room.local_participant.publish_track(track, options)
+        self._silence = asyncio.create_task(self._fill(), name="parley-silence")
+
+    async def _fill(self) -> None:
+        """Silence whenever nothing was played for a frame's time."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due = max(due + _FRAME_S, loop.time())
+            await asyncio.sleep(due - loop.time())
+            if not self._open and loop.time() - self._last_at >= _FRAME_S:
+                for _ in range(2):
+                    await self._source.capture_frame(_QUIET)
 
     @property
     def track_sid(self) -> str | None:
@@ -65,6 +82,7 @@ class RoomOutput(io.AudioOutput):
             self.on_playback_started(created_at=time.time())
         self._played += frame.samples_per_channel
         self._last = frame.data[-1]
+        self._last_at = asyncio.get_running_loop().time()
         for part in _tens(frame):
             await self._source.capture_frame(part)
 
@@ -98,6 +116,9 @@ class RoomOutput(io.AudioOutput):
         await self._source.capture_frame(rtc.AudioFrame(pcm, SPEAKER_HZ, 1, _TEN_MS))
 
     async def aclose(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            await asyncio.gather(self._silence, return_exceptions=True)
         await asyncio.gather(*self._slopes, return_exceptions=True)
         await self._source.aclose()
 
