@@ -17,7 +17,7 @@ from parley.dialogue.ledger import middle
 from parley.dialogue.mixer import AUDIBLE, Fade
 from parley.report.levels import HOP_MS, Alignment, Span, align, levels_dbfs, sounds
 from parley.report.recording import Recording
-from parley_speech.types import SPEAKER_HZ
+from parley_speech.types import SPEAKER_HZ, Pcm
 
 SOUND_DBFS = -55.0
 """The agent sounds above this level: a ducked voice does, what Opus leaves of a cut does not."""
@@ -25,11 +25,13 @@ JOIN_MS = 450
 """Pauses within a reply. Between replies there is more: the floor waits for the user's end."""
 LEAD_S = 0.25
 BEHIND_S = 0.15
-DRIFTS_MS = (60.0, 200.0)
-"""How far a jitter buffer may have stretched a reply: the second where the first explains it badly,
-as a wide search finds wrong places, too."""
-SURE_SCORE = 0.8
-"""... above this it is explained well."""
+PIECE = SPEAKER_HZ
+SEARCH = SPEAKER_HZ * 3 // 10
+"""A reply is followed in pieces of a second, each within 300 ms of where the last one ended."""
+FOLLOWED = 0.6
+"""The score below which a piece was not heard well enough to say where it is."""
+LEFT_S = 0.3
+"""A reply that sounds until so shortly before the recording's end was not cut: the caller left."""
 DUCKED_DB = -6.0
 SILENT_DB = -35.0
 HOLD_HOPS = 4
@@ -61,6 +63,8 @@ class HeardReply:
     """That part of it."""
     score: float
     """How surely this is the reply: ``Alignment.score`` of the part that sounds."""
+    left: bool
+    """It still sounded when the caller left."""
 
     @property
     def start(self) -> float:
@@ -102,7 +106,7 @@ class HeardReply:
 
     def stopped(self, onset: float) -> bool:
         """It ended after ``onset`` and before its time."""
-        return not self.whole and bool(self.span.end_s >= onset - 0.02)
+        return not self.whole and not self.left and bool(self.span.end_s >= onset - 0.02)
 
     def ducked_ms(self, start: float, end: float) -> float:
         """For how long between two times it was at least 6 dB softer than rendered.
@@ -288,28 +292,53 @@ def replies(recording: Recording, rendering: Rendering) -> list[HeardReply]:
 def hear(recording: Recording, span: Span, rendering: Rendering) -> HeardReply:
     """The reply that sounds in ``span``, laid over its rendering."""
     part = recording.between(span.start_s - LEAD_S, span.end_s + LEAD_S)
-    sounding = max(1, round(span.length_s * SPEAKER_HZ))
     # What is scored is what sounds; the hops behind a cut are to be seen to be silent.
-    behind = sounding + round(BEHIND_S * SPEAKER_HZ)
-    drift, score = DRIFTS_MS[0], -1.0
-    for wider in DRIFTS_MS:
-        found = _align(rendering, sounding, part, wider).score
-        if found > score + 0.1:
-            drift, score = wider, found
-        if score > SURE_SCORE:
-            break
-    alignment = _align(rendering, behind, part, drift)
-    return HeardReply(span, rendering, alignment, part.started_at, part, score)
-
-
-def _align(rendering: Rendering, samples: int, part: Recording, drift_ms: float) -> Alignment:
-    return align(
-        rendering.pcm[:samples],
-        part.agent,
-        part.rate_hz,
-        silence_dbfs=QUIET_DBFS,
-        drift_ms=drift_ms,
+    sounding = max(1, round(span.length_s * SPEAKER_HZ))
+    found = _follow(rendering.pcm[: sounding + round(BEHIND_S * SPEAKER_HZ)], part.agent, sounding)
+    left = recording.started_at + recording.duration_s - span.end_s
+    return HeardReply(
+        span, rendering, found, part.started_at, part, found.score, bool(left < LEFT_S)
     )
+
+
+def _follow(reference: Pcm, recorded: Pcm, sounding: int) -> Alignment:
+    """As ``align``, piece by piece, each looked for around the place of the one before: a jitter
+    buffer moves a long reply by more than one search can span. The score is that of the first
+    ``sounding`` samples."""
+    gains: list[NDArray[np.float64]] = []
+    delays: list[NDArray[np.float64]] = []
+    scores: list[float] = []
+    energies: list[float] = []
+    lag = round(LEAD_S * SPEAKER_HZ)  # about where it begins in its part of the recording
+    for first in range(0, len(reference), PIECE):
+        piece = reference[first : first + PIECE]
+        begin = max(0, first + lag - SEARCH)
+        around = recorded[begin : first + lag + len(piece) + SEARCH]
+        found = align(piece, around, SPEAKER_HZ, silence_dbfs=QUIET_DBFS) if len(around) else None
+        if found is not None and (found.score >= FOLLOWED or not gains):
+            gains.append(found.gain_db)
+            delays.append(found.delays_s + (begin - first) / SPEAKER_HZ)
+            lag = round(float(delays[-1][-1]) * SPEAKER_HZ)
+        else:  # hardly anything of it was heard: where it would have been
+            gains.append(_gains(piece, recorded, first + lag))
+            delays.append(np.full(len(gains[-1]), lag / SPEAKER_HZ))
+        heard = piece[: max(0, sounding - first)]
+        energies.append(float(np.sum(heard.astype(np.float64) ** 2)))
+        if found is not None and 0 < len(heard) < len(piece):
+            found = align(heard, around, SPEAKER_HZ)
+        scores.append(found.score if found is not None else 0.0)
+    score = float(np.average(scores, weights=energies)) if sum(energies) > 0 else 0.0
+    whole_delays = np.concatenate(delays)
+    return Alignment(float(whole_delays[0]), score, np.concatenate(gains), whole_delays)
+
+
+def _gains(piece: Pcm, recorded: Pcm, at: int) -> NDArray[np.float64]:
+    """(hops,): recorded level over the piece's, laid at sample ``at``; NaN where it is quiet."""
+    want = levels_dbfs(piece, SPEAKER_HZ)
+    got = levels_dbfs(
+        _slice(recorded.astype(np.float64), at, at + len(piece)).astype(np.int16), SPEAKER_HZ
+    )
+    return np.where(want > QUIET_DBFS, got - want, np.nan)
 
 
 def _base(times: NDArray[np.float64], gain: NDArray[np.float64], before: float) -> float:

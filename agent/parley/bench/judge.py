@@ -397,7 +397,7 @@ def echo_rows(judged: Judged) -> Iterable[dict[str, Any]]:
         yield {
             "echo_ms": judged.call.echo_ms,
             "reply": number,
-            "stopped": not heard.whole,
+            "stopped": heard.stopped(heard.start),
             "ducked_ms": heard.ducked_ms(heard.start, heard.span.end_s),
             **_stages(known, heard.start - 0.5, heard.span.end_s + 0.5),
         }

@@ -35,7 +35,7 @@ VOICE = "PARLEY_BENCH_VOICE"
 """The environment variable with the path of the renderings."""
 NAME = "bench"
 """A name of its own: it is sent into the rooms of its callers, and not where clicks are timed."""
-BETWEEN_REPLIES_S = 0.6
+BETWEEN_REPLIES_S = 1.0
 """In a monologue: the longest echo must be over, so that it is heard in silence, too."""
 
 

@@ -153,6 +153,7 @@ class Bench:
         self._seed = seed
         self._progress = progress
         self._results = results
+        self._over: list[Callable[[], Awaitable[None]]] = []
 
     async def run(self, names: tuple[str, ...]) -> None:
         await self._trip()
@@ -165,6 +166,8 @@ class Bench:
         if "stock" in names:
             await self._stock()
         await self._trip()
+        for keep in self._over:
+            await keep()
 
     # --- scenarios --------------------------------------------------------------------------
 
@@ -283,7 +286,7 @@ class Bench:
         except Exception as e:
             self._results.failures.append(f"{scenario} ({room}): {type(e).__name__}: {e}")
             self._progress.console.print(f"[red]{self._results.failures[-1]}[/]")
-        await self._keep(scenario, plan, room, caller, talks, meter, echo_ms)
+        self._over.append(lambda: self._keep(scenario, plan, room, caller, talks, meter, echo_ms))
 
     async def _keep(
         self,
@@ -295,8 +298,9 @@ class Bench:
         meter: CpuMeter | None,
         echo_ms: int | None,
     ) -> None:
+        """What is left of a call; done when all are over, as it is work that others would feel."""
         try:
-            recording = caller.recording()
+            recording = await asyncio.to_thread(caller.recording)
         except ValueError:  # it did not get as far as a sound
             return
         agent = {} if plan.kind == "stock" else await self._agent_over(room)

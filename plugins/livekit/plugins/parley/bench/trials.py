@@ -81,9 +81,11 @@ class Talk:
             if began is not None and left_s < length_s + RESERVE_S:
                 await self._caller.wait_silence(800, timeout_s=self._length_s)
                 began = None
-            if began is None or not self._agent_sounds():
+            if began is None:
                 await self._say(self._question)
                 began = await self._answer()
+            elif not self._agent_sounds():  # it was stopped; perhaps it takes that for a turn
+                began = await self._answer(STOP_WAIT_S)
             await self._say(clip, at=self._caller.now() + self._rng.uniform(0.8, 1.2))
             # What it did shows within this time; there is no event to wait for if it did nothing.
             await asyncio.sleep(SETTLE_S)
@@ -105,12 +107,13 @@ class Talk:
             )
         )
 
-    async def _answer(self) -> float:
+    async def _answer(self, wait_s: float = REPLY_WAIT_S) -> float:
         """When the agent began to speak, or now if it does; it is asked again if it does not."""
         for _ in range(NUDGES):
             try:
-                return await self._caller.wait_speech(timeout_s=REPLY_WAIT_S)
+                return await self._caller.wait_speech(timeout_s=wait_s)
             except TimeoutError:
+                wait_s = REPLY_WAIT_S
                 await self._say(self._question)
         try:
             return await self._caller.wait_speech(timeout_s=REPLY_WAIT_S)
