@@ -49,6 +49,9 @@ def accepts(decoder: Decoder, grammar: Grammar, text: str) -> bool:
         ("{digits} is my number", "one two is my number"),
         ("i want {number} of them", "i want twelve thousand three hundred and forty five of them"),
         ("i want {number} of them", "i want a hundred of them"),
+        ("order {digits:5}", "order one two oh four five"),
+        ("order {digits:2-3} please", "order one two please"),
+        ("order {digits:2-3} please", "order one two three please"),
         ("{yesno}", "yes please"),
         ("{yesno}", "no thank you"),
     ],
@@ -66,6 +69,9 @@ def test_a_phrase_is_accepted(decoder: Decoder, phrase: str, said: str):
         ("order {digits}", "order twelve"),
         ("i want {number}", "i want two two"),
         ("{yes}", "no"),
+        ("order {digits:5}", "order one two three four"),
+        ("order {digits:5}", "order one two three four five six"),
+        ("order {digits:2-3}", "order one"),
     ],
 )
 def test_what_is_not_the_phrase_is_not_accepted(decoder: Decoder, phrase: str, said: str):
@@ -75,6 +81,7 @@ def test_what_is_not_the_phrase_is_not_accepted(decoder: Decoder, phrase: str, s
 def test_phrases_that_end_in_the_same_slot_share_it(decoder: Decoder):
     grammar = from_phrases("g", ["order {digits}", "number {digits}", "{digits}", "hello"])
     assert grammar.jsgf.count("<digits>") == 1
+    assert from_phrases("g", ["a {digits:5}", "b {digits:5}"]).jsgf.count("<digit>") == 5
     for said in ("order one", "number one two", "one", "hello"):
         assert accepts(decoder, grammar, said)
     assert not accepts(decoder, grammar, "hello one")
@@ -92,6 +99,9 @@ def test_a_courtesy_may_follow_every_phrase(decoder: Decoder):
     [
         ("order {colour}", "no slot {colour}; there are digit, digits"),
         ("order {digits", "cannot be spoken"),
+        ("order {digits:0}", "0 to 0 digits; expected 1 to 20"),
+        ("order {digits:3-2}", "3 to 2 digits"),
+        ("order {digits:many}", "no slot {digits:many}"),
         ("(a | b", r"a closing '\)' is missing"),
         ("a ] b", "closes nothing"),
         ("a | | b", "expected words before"),

@@ -95,7 +95,7 @@ class Child:
             utterance=heard.utterance,
             text=heard.text,
             final=heard.final,
-            words=[(w.text, w.start_ms, w.end_ms, round(w.confidence, 3)) for w in heard.words],
+            words=[(*times, round(confidence, 3)) for *times, confidence in heard.words],
             confidence=round(heard.confidence, 3),
         )
 

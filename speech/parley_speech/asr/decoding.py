@@ -38,16 +38,19 @@ RESTART_AT_END_MS = 2500
 RESTART_DISTANCE = 2.0
 """Distance of the means (see ``channel.distance``) that is worth it."""
 MIN_SPEECH_FRAMES = 15
+LEARN_FROM = 0.2
+"""Least confidence of an utterance whose sound tells about the channel: a barking dog's does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """Times count from the utterance's first sample."""
+    """What was heard of an utterance."""
 
     utterance: int
     text: str
     final: bool
-    words: tuple[scores.ScoredWord, ...]
+    words: tuple[tuple[str, int, int, float], ...]
+    """(text, start_ms, end_ms, confidence); times count from the utterance's first sample."""
     confidence: float
 
 
@@ -240,7 +243,8 @@ class StreamDecoder:
                 return []
         self._decoder.end_utt()
         heard = self._heard(now, final=True)
-        self._channel.learn(self._measure(now))
+        if heard.confidence >= LEARN_FROM:
+            self._channel.learn(self._measure(now))
         self._now = None
         return [heard]
 
@@ -266,8 +270,9 @@ class StreamDecoder:
         return True
 
     def _measure(self, now: _Utterance) -> FloatArray:
-        """Cepstra of the utterance so far, (frames, 13)."""
-        pcm = np.frombuffer(now.pcm, "<i2", offset=now.measured).astype(np.int16)
+        """Cepstra of what has been decoded, (frames, 13). Not of all that has come: what is heard
+        must not depend on how the audio was delivered."""
+        pcm = np.frombuffer(now.pcm[now.measured : now.reached], "<i2").astype(np.int16)
         frames = cepstra(pcm)
         if len(frames):
             now.cepstra.append(frames)
@@ -275,11 +280,16 @@ class StreamDecoder:
         return np.concatenate(now.cepstra) if now.cepstra else frames
 
     def _heard(self, now: _Utterance, *, final: bool) -> Heard:
-        words = tuple(scores.words(self._decoder))
-        text = " ".join(word.text for word in words)
-        confidence = scores.confidence(words)
-        if final and now.source and not self._complete(now.source, text):
+        found = tuple(scores.words(self._decoder))
+        text = " ".join(word.text for word in found)
+        in_grammar = now.source != OPEN
+        confidence = scores.confidence(found, in_grammar=in_grammar)
+        if final and in_grammar and not self._complete(now.source, text):
             confidence *= scores.INCOMPLETE
+        words = tuple(
+            (w.text, w.start_ms, w.end_ms, scores.confidence([w], in_grammar=in_grammar))
+            for w in found
+        )
         return Heard(now.number, text, final, words, confidence)
 
     def _complete(self, source: str, text: str) -> bool:
