@@ -41,7 +41,7 @@ def tiny_chat() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm_url(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """``http://127.0.0.1:PORT/v1`` of a server that serves the model as ``tiny``."""
     log = tmp_path_factory.mktemp("vllm") / "vllm.log"

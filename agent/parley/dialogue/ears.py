@@ -49,9 +49,16 @@ class EarPolicy:
     trust_long: float = 0.3
     """... and three or more: what a grammar finds by chance is short."""
 
+    trust_short_evidence: float = 0.75
+    """... of one or two words that are to decide about an overlap before they are final."""
+
     def trusts(self, text: str, confidence: float) -> bool:
         bar = self.trust if len(text.split()) < 3 else self.trust_long
         return confidence >= bar
+
+    def trusts_as_evidence(self, text: str, confidence: float) -> bool:
+        short = len(text.split()) < 3
+        return confidence >= (self.trust_short_evidence if short else self.trust)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +173,7 @@ class Ears:
                 self._close(h, text)
             else:
                 self._partial, self._partial_of = text, h.utterance
-                self._partial_trusted = self.policy.trusts(h.text, h.confidence)
+                self._partial_trusted = self.policy.trusts_as_evidence(h.text, h.confidence)
         changed = self.text != before
         if changed and self._in_overlap and self._overlap is not None:
             self._overlap.hear(self._trusted_words())

@@ -70,6 +70,8 @@ class InProcessCaller:
 
     def microphone_frame(self) -> Pcm:
         """The next 20 ms of the caller."""
+        if not self._next:
+            self._zero_at = self.now()
         pcm = self._mixer.frame(self._next, MIC_FRAME, self._zero_at)
         self._caller_run.append(pcm, self._zero_at + self._next / MIC_HZ)
         self._next += MIC_FRAME
