@@ -110,3 +110,12 @@ def test_files_hold_every_sample_and_escape_what_they_show(run: Run, tmp_path: P
     assert "a&lt;b" in html and "&lt;lost&gt;" in html and "<interruption>" not in html
     assert "data:image/png;base64," in html
     assert "http" not in html.split("</style>")[1]
+
+
+def test_a_busy_machine_is_said_to_have_disturbed_the_figures(run: Run, tmp_path: Path) -> None:
+    assert run.disturbed == ""
+    late = Figure("caller_late", "latest frame", samples=(200.0, 150.0, 3.0))
+    busy = Run([*run.figures, late], seed=1, seconds=1.0)
+    assert "150 ms" in busy.disturbed
+    _, _, page = write(tmp_path, busy)
+    assert "repeat them when it is quiet" in page.read_text()

@@ -39,6 +39,8 @@ STATISTICS: tuple[tuple[Statistic, str], ...] = (
 DRAWN = ("trip", "reply", "ducked", "silent", "ducked_early", "silent_early", "sound_ducked")
 """Figures of the picture that have a distribution worth seeing, and the stock session's."""
 DRAWN_STOCK = ("stock_ducked", "stock_silent")
+CALLER_LATE_MS = 60.0
+"""A caller whose frames are this late disturbs the room: jitter buffers then grow for seconds."""
 RATES = ("cpu", "cpu_open", "late_ticks")
 """Figures whose samples are rates, one a call or one at all."""
 
@@ -61,6 +63,19 @@ class Run:
     def trip_ms(self) -> float | None:
         trip = self.named("trip")
         return trip.value("p50") if trip is not None else None
+
+    @property
+    def disturbed(self) -> str:
+        """Why these figures say little about the agent; empty when they do."""
+        late = self.named("caller_late")
+        worst = late.value("p50") if late is not None else None
+        if worst is None or worst <= CALLER_LATE_MS:
+            return ""
+        return (
+            "The machine was busy with other work: in half of the calls the caller's own "
+            f"microphone stood still for {worst:.0f} ms or longer. These figures tell more about "
+            "that than about the agent; repeat them when it is quiet."
+        )
 
     @property
     def missed(self) -> list[Figure]:
@@ -183,6 +198,7 @@ def as_json(run: Run) -> dict[str, Any]:
         "seconds": round(run.seconds, 1),
         "machine": run.about,
         "failures": list(run.failures),
+        "disturbed": run.disturbed,
         "figures": [figure.as_json() for figure in run.figures],
         "comparison": [
             {"what": what, "parley": ours, "stock": theirs}

@@ -37,6 +37,7 @@ def room(
     """The figures of a conversation as a caller in a real room hears it (12 minutes)."""
     from livekit.plugins.parley.bench import room as bench
     from livekit.plugins.parley.bench.clips import Clips
+    from livekit.plugins.parley.bench.sizes import FULL, QUICK
     from livekit.plugins.parley.server_binary import ServerUnavailable
 
     from parley.bench import report
@@ -45,7 +46,7 @@ def room(
     if only is not None and only not in bench.SCENARIOS:
         raise typer.BadParameter(f"--only is one of {', '.join(bench.SCENARIOS)}, not {only!r}")
     began = time.monotonic()
-    size = bench.QUICK if quick else bench.FULL
+    size = QUICK if quick else FULL
     about = report.machine()
     try:
         folder = Clips(clips)
@@ -75,6 +76,8 @@ def _show(out: Path, run: report.Run) -> None:
     except DrawingUnavailable as e:
         console.print(f"[yellow]{e}[/]")
         written = [out / "room.json"]
+    if run.disturbed:
+        console.print(f"[bold yellow]{run.disturbed}[/]")
     for failure in run.failures:
         console.print(f"[red]a call failed:[/] {failure}")
     names = ", ".join(figure.name for figure in run.missed)

@@ -11,7 +11,7 @@ import json
 import os
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ import soundfile
 from livekit.plugins.parley.bench import agent as bench_agent
 from livekit.plugins.parley.bench.clips import Clips
 from livekit.plugins.parley.bench.cost import CpuMeter
+from livekit.plugins.parley.bench.sizes import FULL, Results, Size
 from livekit.plugins.parley.bench.trials import Talk, Tick, listen_to_monologue
 from livekit.plugins.parley.caller import Caller
-from livekit.plugins.parley.room_trip import RoomTrip, room_trip
+from livekit.plugins.parley.room_trip import room_trip
 from livekit.plugins.parley.script import SHOP, JournalTail, perform
 from livekit.plugins.parley.server import LiveKitServer
 from livekit.plugins.parley.worker_process import WorkerProcess
@@ -40,44 +41,6 @@ LANES = 2
 """Calls at one time where only stops are counted."""
 AGENT_FILE_S = 15.0
 CALL_S = 400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How much of everything."""
-
-    interruptions: int = 51
-    calls: int = 3
-    """... in this many calls, each with another text."""
-    sounds: int = 50
-    echoes: int = 51
-    """Replies with echo; the same number for each delay."""
-    echo_calls: int = 3
-    """... each delay in so many calls."""
-    shop_rounds: int = 2
-    stock_interruptions: int = 9
-    stock_sounds: int = 6
-    clicks: int = 12
-
-
-FULL = Size()
-QUICK = Size(9, 1, 10, 6, 1, 1, 3, 3, 8)
-SMALLEST = Size(2, 1, 2, 3, 1, 1, 1, 1, 4)
-"""For the bench's own tests."""
-
-
-@dataclass
-class Results:
-    """Everything that was measured, before it is judged."""
-
-    trips: list[RoomTrip] = field(default_factory=list)
-    calls: dict[str, list[CallRecord]] = field(default_factory=dict)
-    """By scenario."""
-    failures: list[str] = field(default_factory=list)
-
-    @property
-    def clicks_ms(self) -> list[float]:
-        return [ms for trip in self.trips for ms in trip.clicks_ms]
 
 
 async def measure(
@@ -371,6 +334,4 @@ async def _in_lanes(jobs: list[Callable[[], Awaitable[None]]]) -> None:
         async with gate:
             await job()
 
-    async with asyncio.TaskGroup() as group:
-        for job in jobs:
-            group.create_task(one(job))
+    await asyncio.gather(*(one(job) for job in jobs))
