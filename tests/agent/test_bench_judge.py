@@ -144,6 +144,20 @@ def test_livekits_history_is_held_against_the_recording_too(call: Script) -> Non
     assert found["history_words"].samples == (1,)
 
 
+def test_a_history_without_the_last_reply_is_still_compared(call: Script) -> None:
+    call.reply(0.5, {58: Fade.STOP})
+    call.reply(5.0)
+    call.history.pop()
+    assert judged("interruptions", call)["history_words"].samples == (0,)
+
+
+def test_a_history_of_another_length_is_not_guessed_at(call: Script) -> None:
+    call.reply(0.5, {58: Fade.STOP})
+    call.history.clear()
+    call.history += [{"text": text, "interrupted": False} for text in ("a", "b", "c")]
+    assert judged("interruptions", call)["history_words"].n == 0
+
+
 # --- sounds that are to change nothing ------------------------------------------------------
 
 

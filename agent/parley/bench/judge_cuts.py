@@ -85,9 +85,10 @@ def _prefixes(heard: HeardReply) -> list[str]:
 
 def _history(judged: Judged) -> dict[int, str]:
     """LiveKit's words by reply: its messages, and the replies of which anything was heard, follow
-    each other in the same order. Empty when they are not as many."""
+    each other in the same order. The last may be missing on one side, as the caller leaves while
+    it sounds; empty when more is missing."""
     messages = [m["text"] for m in judged.call.agent.get("history", ())]
     with_words = [s for s in spoken(judged.call.events) if s.heard]
-    if len(messages) != len(with_words):
+    if abs(len(messages) - len(with_words)) > 1:
         return {}
-    return {s.reply: text for s, text in zip(with_words, messages, strict=True)}
+    return {s.reply: text for s, text in zip(with_words, messages, strict=False)}
