@@ -104,3 +104,13 @@ def test_a_new_voice_prevails_after_some_seconds():
         channel.learn(new)
     mean = channel.estimate(np.empty((0, CEPSTRA)))
     assert mean[5] > 3.0
+
+
+def test_what_does_not_help_fades():
+    channel = ChannelMean()
+    channel.learn(np.full((200, CEPSTRA), 8.0))
+    new = np.full((50, CEPSTRA), -8.0)
+    before = channel.estimate(new)
+    for _ in range(5):
+        channel.fade()
+    assert channel.estimate(new)[5] < before[5] - 3.0

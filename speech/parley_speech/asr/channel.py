@@ -113,6 +113,11 @@ class ChannelMean:
             self._sum *= MEMORY_FRAMES / self._frames
             self._frames = MEMORY_FRAMES
 
+    def fade(self) -> None:
+        """What was learnt did not help: trust it half as much."""
+        self._sum *= 0.5
+        self._frames *= 0.5
+
 
 def distance(a: FloatArray, b: FloatArray) -> float:
     """How different two means colour the speech: RMS over all coefficients but the loudness."""

@@ -4,8 +4,11 @@ Runs in the child process. Knows streams of bytes and hypotheses, no pipes.
 
 Settings, each measured on recorded and synthetic speech:
 - ``fwdflat`` off: the final comes in 10 ms instead of 100, for 0.2 points of word errors;
-- grammars with language weight 1 and a word insertion penalty of 1e-7: with the decoder's own
-  6.5 and 0.65 loops of digits gain extra words, with 1e-20 long phrases lose to short ones;
+- grammars with language weight 1 instead of 6.5, which lets short phrases win over long ones; the
+  word insertion penalty is the decoder's own (1e-20 is right for nothing but digits; a loop of
+  digits has a penalty of its own, see ``grammar.FURTHER_DIGIT``);
+- grammars without ``bestpath``: its lattice costs 200 ms at the end of a 4 s utterance, and gives
+  posteriors that say nothing about a grammar's match (area under the curve 0.5);
 - an utterance is decoded anew when its channel mean has turned out to be far from the one it was
   begun with (see ``channel``): once or twice in the first seconds of a call, seldom afterwards.
 """
@@ -27,7 +30,11 @@ BLOCK_MS = 100
 OPEN = ""
 """Stands for the search with the open language model, as the source of no grammar."""
 OPEN_SEARCH = "open"
-GRAMMAR_WEIGHTS = {"lw": 1.0, "wip": 0.65}
+GRAMMAR_OPTIONS = {"lw": 1.0, "wip": 0.65, "bestpath": False}
+MOST_HMMS = {True: 300, False: 30_000}
+"""Kept per frame, in a grammar or not. Noise keeps many: a car horn in a front desk's grammar cost
+0.84 of a core without a bound and 0.35 with 300, speech was heard as well. The larger one is the
+decoder's own."""
 MAX_SEARCHES = 24
 """Compiled grammars kept per stream; a flow has about ten."""
 
@@ -39,7 +46,8 @@ RESTART_DISTANCE = 2.0
 """Distance of the means (see ``channel.distance``) that is worth it."""
 MIN_SPEECH_FRAMES = 15
 LEARN_FROM = 0.2
-"""Least confidence of an utterance whose sound tells about the channel: a barking dog's does not."""
+"""Least confidence of an utterance whose sound tells about the channel: a barking dog's does not,
+and after another voice than before, what was learnt is to fade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +159,8 @@ class StreamDecoder:
         self._compiled += 1
         search = f"grammar{self._compiled}"
         config = self._decoder.config
-        before = {name: config[name] for name in GRAMMAR_WEIGHTS}
-        for name, value in GRAMMAR_WEIGHTS.items():  # a search takes them over when it is made
+        before = {name: config[name] for name in GRAMMAR_OPTIONS}
+        for name, value in GRAMMAR_OPTIONS.items():  # a search takes them over when it is made
             config[name] = value
         try:
             self._decoder.add_jsgf_string(search, source)
@@ -245,6 +253,8 @@ class StreamDecoder:
         heard = self._heard(now, final=True)
         if heard.confidence >= LEARN_FROM:
             self._channel.learn(self._measure(now))
+        else:
+            self._channel.fade()
         self._now = None
         return [heard]
 
@@ -253,6 +263,7 @@ class StreamDecoder:
     def _start(self) -> None:
         assert self._now is not None
         search = self._searches[self._now.source] if self._now.source else OPEN_SEARCH
+        self._decoder.config["maxhmmpf"] = MOST_HMMS[self._now.source != OPEN]
         self._decoder.activate_search(search)
         self._decoder.set_cmn(",".join(f"{value:.4f}" for value in self._now.mean))
         self._decoder.start_utt()
