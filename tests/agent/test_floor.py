@@ -122,6 +122,26 @@ def test_a_long_mumble_is_a_turn_without_words() -> None:
     assert w.turns == [""]
 
 
+def test_words_that_come_late_are_a_turn_all_the_same() -> None:
+    """The recogniser needs more than a second for its final; the sound before it was long."""
+    floor, voice_until = Floor(), 1500
+    acts: list[A.Act] = []
+    for t in range(TICK, 4000, TICK):
+        silence = max(0, t - voice_until)
+        late = silence >= FloorPolicy().nothing_ms + 100
+        acts += floor.step(
+            Percept(
+                t,
+                voice=t <= voice_until,
+                text="where is it" if late else "",
+                final=silence > 0 and late,
+                voiced_ms=min(t, voice_until),
+            )
+        )
+    [commit] = [a for a in acts if isinstance(a, A.Commit)]
+    assert commit.text == "where is it"
+
+
 def test_silence_for_long_lets_the_mind_speak_up() -> None:
     w = World([], policy=FloorPolicy(no_input_ms=5000), make_ms=0, reply_ms=1000).run(13000)
     causes = [a.cause for _, a in w.acts(A.Commit) if isinstance(a, A.Commit)]

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-
 from livekit.plugins.parley.server import LiveKitServer
 from livekit.plugins.parley.server_binary import ServerUnavailable, ensure_server
 

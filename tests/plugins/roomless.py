@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from livekit import rtc
 from livekit.agents.voice import io
 
-from livekit import rtc
 from parley_speech import audio
 from parley_speech.types import Pcm
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from rich.console import Console
-
 from livekit import api, rtc
 from livekit.plugins.parley import server_binary
 from livekit.plugins.parley.server import (
@@ -23,6 +21,7 @@ from livekit.plugins.parley.server import (
     make_token,
 )
 from livekit.plugins.parley.server_binary import cache_folder, ensure_server, find_server
+from rich.console import Console
 
 # For processes of their own: these modules without the plugin's other imports (seconds).
 ALONE = f"""

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from livekit import rtc
 from livekit.agents import (
     Agent,
     AgentSession,
@@ -18,12 +19,11 @@ from livekit.agents._exceptions import APIConnectionError, APIError
 from livekit.agents.metrics import STTMetrics
 from livekit.agents.stt import SpeechEvent, SpeechEventType
 from livekit.agents.types import APIConnectOptions
-from roomless import Microphone, clip, silence, to_frames
-
-from livekit import rtc
 from livekit.plugins.parley import stt as plugin
 from livekit.plugins.parley.stt import STT
 from livekit.plugins.parley.vad import VAD
+from roomless import Microphone, clip, silence, to_frames
+
 from parley_speech.types import EngineUnavailable, Grammar, Hypothesis, Pcm, Word
 
 START, INTERIM, PREFLIGHT, FINAL, END, USAGE = (

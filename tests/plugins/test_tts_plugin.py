@@ -15,10 +15,10 @@ from livekit.agents._exceptions import APIError
 from livekit.agents.metrics import TTSMetrics
 from livekit.agents.types import USERDATA_TIMED_TRANSCRIPT, TimedString
 from livekit.agents.voice.transcription import TranscriptSynchronizer
-from roomless import Loudspeaker, Subtitles
-
 from livekit.plugins.parley.tts import TTS, Script
 from livekit.plugins.parley.version import __version__
+from roomless import Loudspeaker, Subtitles
+
 from parley_speech.tts import espeak, espeak_ng
 from parley_speech.tts.espeak import EspeakSynthesizer, speech_level_dbfs
 from parley_speech.types import EngineUnavailable, WordMark

@@ -5,14 +5,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from livekit import rtc
 from livekit.agents import Agent, AgentSession, UserStateChangedEvent
 from livekit.agents.metrics import VADMetrics
 from livekit.agents.vad import VADEvent, VADEventType
-from roomless import Microphone, clip, silence, to_frames
-
-from livekit import rtc
 from livekit.plugins.parley import vad as plugin
 from livekit.plugins.parley.vad import VAD
+from roomless import Microphone, clip, silence, to_frames
+
 from parley_speech.types import EngineUnavailable, Pcm
 from parley_speech.vad.fusion import FusionVad
 from parley_speech.vad.webrtc import WebRtcVad

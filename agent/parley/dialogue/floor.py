@@ -251,7 +251,8 @@ class Floor:
         return self._silence(p) >= wait + late
 
     def _nothing_said(self, p: Percept) -> bool:
-        return not p.text and self._silence(p) >= self.policy.nothing_ms
+        late = 0 if p.final else self.policy.late_words_ms
+        return not p.text and self._silence(p) >= self.policy.nothing_ms + late
 
     def _ready(self, p: Percept) -> bool:
         return p.reply == self._m.committed and p.sound in (Sound.READY, Sound.PLAYING)

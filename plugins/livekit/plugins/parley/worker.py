@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 import sys
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from functools import partial
 
 import psutil
 from livekit.agents import Agent, AgentServer, JobContext, JobProcess
-from livekit.agents.worker import ServerEnvOption
 from livekit.plugins.parley.assembly import Engines
 from livekit.plugins.parley.call import Call
 from livekit.plugins.parley.full_duplex import FullDuplex
@@ -33,12 +31,13 @@ PRELOAD = [
 """Imported once, before the processes of the calls are forked off."""
 
 
-def make_server(settings: Settings) -> AgentServer:
-    """The worker. Run it with ``run``, or ``await server.run()``."""
+def make_server(settings: Settings, *, dev: bool = False) -> AgentServer:
+    """The worker. Run it with ``run``, or ``await server.run()``. ``dev``: a machine that does
+    other work too is no reason to refuse a call."""
     server = AgentServer(
         setup_fnc=partial(prewarm, settings=settings),
-        load_fnc=partial(load, most=settings.max_calls),
-        load_threshold=ServerEnvOption(dev_default=math.inf, prod_default=0.99),
+        load_fnc=partial(load, most=settings.max_calls, look_at_cpu=not dev),
+        load_threshold=TARGET,
         num_idle_processes=1,
         initialize_process_timeout=30.0,
         drain_timeout=settings.drain_s,
@@ -50,13 +49,21 @@ def make_server(settings: Settings) -> AgentServer:
     return server
 
 
-def load(server: AgentServer, *, most: int) -> float:
-    """0..1: whichever is scarcer, places for calls or CPU. A full worker takes no more calls, and
-    one whose processors are busy leaves the next call to a quieter one; but a worker without
-    any call is never full, whatever else its machine does."""
+TARGET = 0.7
+"""From this load on livekit-server asks a worker for nothing more (its own ``target_load``)."""
+BUSY = 0.95
+"""Share of all processors in use from which another call would harm those that run."""
+
+
+def load(server: AgentServer, *, most: int, look_at_cpu: bool) -> float:
+    """0..1: whichever is scarcer, places for calls or CPU. A worker without any call is never
+    full, whatever else its machine does."""
     calls = len(server.active_jobs)
-    cpu = psutil.cpu_percent(interval=0.5) / 100
-    return min(1.0, max(calls / most, cpu if calls else 0.0))
+    if calls >= most:
+        return 1.0
+    if look_at_cpu and calls and psutil.cpu_percent(interval=0.5) / 100 >= BUSY:
+        return 1.0
+    return 0.95 * TARGET * calls / most
 
 
 def prewarm(process: JobProcess, *, settings: Settings) -> None:
@@ -95,7 +102,7 @@ def run(settings: Settings, *, dev: bool = False, ready: Callable[[], None] | No
 
 
 async def _run(settings: Settings, *, dev: bool, ready: Callable[[], None] | None) -> None:
-    server = make_server(settings)
+    server = make_server(settings, dev=dev)
     if ready is not None:
         server.on("worker_registered", lambda *_: ready())
     stop = asyncio.Event()
