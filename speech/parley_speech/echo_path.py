@@ -212,17 +212,19 @@ class LinearEcho:
         self._spectra[1:] = self._spectra[:-1]
         self._spectra[0] = np.fft.rfft(np.concatenate((self._last, far)))
         self._last = far
-        echo = np.fft.irfft((self._path * self._spectra).sum(axis=0))[MIC_FRAME:]
+        echo = np.fft.irfft((self._path * self._spectra).sum(axis=0))[MIC_FRAME:].astype(F32)
         self._learn(mic - echo)
         # A filter that has not learnt yet can predict too much: it must never add to the sound.
-        trust = F32(np.clip((mic @ echo) / max(echo @ echo, F32(1.0)), 0.0, 1.0))
+        trust = F32(np.clip(float(mic @ echo) / max(float(echo @ echo), 1.0), 0.0, 1.0))
         ramp = np.linspace(self._trust, trust, MIC_FRAME, dtype=F32)
         self._trust = trust
         error: Samples = mic - ramp * echo
         return error
 
     def _learn(self, error: Samples) -> None:
-        spectrum = np.fft.rfft(np.concatenate((np.zeros(MIC_FRAME, F32), error)))
+        spectrum: Spectrum = np.fft.rfft(np.concatenate((np.zeros(MIC_FRAME, F32), error))).astype(
+            np.complex64
+        )
         self._near += (1.0 - _NEAR_SMOOTHING) * (_power(spectrum) - self._near)
         expected = (_power(self._spectra) * self._doubt).sum(axis=0) * F32(_CAUTION)
         expected += self._near + F32(_FLOOR)
@@ -246,7 +248,8 @@ class LinearEcho:
 
 
 def _power(spectrum: Spectrum) -> Samples:
-    return np.square(spectrum.real) + np.square(spectrum.imag)
+    power: Samples = np.square(spectrum.real) + np.square(spectrum.imag)
+    return power
 
 
 # --- power ----------------------------------------------------------------------------------
@@ -280,7 +283,7 @@ class EchoPower:
         was played, already delayed; the share explained, 0..1, 0 while nothing is learnt."""
         window = np.concatenate((self._last, mic))
         self._last = mic
-        self._heard = _bands(_power(np.fft.rfft(window)))
+        self._heard = _bands(_power(np.fft.rfft(window).astype(np.complex64)))
         self._played = np.maximum(_bands(far_power), F32(_DECAY) * self._played)
         if self._learnt < _ENOUGH:
             return 0.0

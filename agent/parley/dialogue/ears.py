@@ -42,7 +42,7 @@ class EarPolicy:
     """... below which it closes."""
     echo: float = 0.5
     """Echo likelihood from which a voice is taken for our own (``echo.ECHO_THRESHOLD``)."""
-    utterance_end_ms: int = 140
+    utterance_end_ms: int = 200
     """Silence after which the recogniser is asked for its final words."""
     trust: float = 0.5
     """Confidence below which one or two recognised words are not taken for words."""

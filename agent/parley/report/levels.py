@@ -44,7 +44,8 @@ def levels_dbfs(pcm: Pcm, rate_hz: int, hop_ms: int = HOP_MS) -> Levels:
     squares = np.add.reduceat((pcm.astype(np.float64) / FULL_SCALE) ** 2, edges)
     lengths = np.diff(np.append(edges, pcm.size))
     power: Levels = squares / lengths
-    return 10 * np.log10(np.maximum(power, _POWER_FLOOR))
+    levels: Levels = 10 * np.log10(np.maximum(power, _POWER_FLOOR))
+    return levels
 
 
 def level_dbfs(pcm: Pcm) -> float:

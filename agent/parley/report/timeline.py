@@ -229,7 +229,7 @@ class _Painter:
         axes.set_facecolor(theme.paper)
         axes.set_yticks([])
         ticks = np.arange(math.ceil(span.start_s), span.end_s + 0.01, tick_s(span.length_s))
-        axes.set_xticks(ticks, [clock(t) for t in ticks])
+        axes.set_xticks(ticks, [clock(float(t)) for t in ticks])
         axes.tick_params(axis="x", colors=theme.faint, labelsize=8.5, length=0, pad=3)
         axes.vlines(ticks, BOTTOM, TOP, color=theme.grid, lw=0.8, zorder=0)
         for side in axes.spines.values():
