@@ -455,3 +455,17 @@ def test_any_conversation_keeps_every_word_and_leaks_nothing(data: st.DataObject
         assert call.voice.open == 0
 
     virtually(scenario)
+
+
+@pytest.mark.parametrize("late_ms", range(-60, 80, 20))
+def test_a_stop_around_the_last_sample_ends_the_reply_once(late_ms: int) -> None:
+    async def scenario() -> None:
+        async with Call([]) as call:
+            call.engine.request(Cause.INSTRUCTED, text="one two three")
+            await call.until(lambda: call.of(ev.ReplyFrame))
+            await asyncio.sleep(3 * WORD_MS / 1000 + late_ms / 1000)
+            call.engine.interrupt()
+            await asyncio.sleep(1)
+        assert len(call.ended) == 1
+
+    virtually(scenario)

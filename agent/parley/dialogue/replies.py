@@ -154,7 +154,11 @@ class Replies:
             self._emit(ev.ReplyWords(self._now(), number, turn.heard_text()[before:]))
 
     def _settle(self, speaking: Speaking, *, cut: bool) -> None:
-        """It was played to its end, or cut, or had no sound."""
+        """It was played to its end, or cut, or had no sound. Happens once: a stop that comes in
+        the tick after the last sample finds nothing to cut."""
+        if speaking.settled:
+            return
+        speaking.settled = True
         number = speaking.number
         turn = self._ledger.turn(number)
         before = len(turn.heard_text()) if turn else 0
@@ -193,7 +197,7 @@ class Replies:
         self._committed = -1
         if speaking is None:
             return False
-        if self._ledger.turn(speaking.number) is None and not speaking.cancelled:
+        if self._ledger.turn(speaking.number) is None and not speaking.settled:
             speaking.commit()  # a reply without sound, only tool calls perhaps
             self._settle(speaking, cut=False)
         self._close(speaking)

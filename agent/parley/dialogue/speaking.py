@@ -56,8 +56,9 @@ class Speaking:
         self._given = False
         self.broken = False
         """The voice failed: some of the text has no sound and never will."""
+        self.settled = False
+        """What it came to was told; set by its owner."""
         self._committed = False
-        self._cancelled = False
         self._task = asyncio.create_task(self._make(), name=f"parley-reply-{number}")
 
     # --- what the engine asks ------------------------------------------------------------------
@@ -71,11 +72,6 @@ class Speaking:
     def finished(self) -> bool:
         """All its audio exists, though some may wait to be taken."""
         return self._made
-
-    @property
-    def cancelled(self) -> bool:
-        """Somebody stopped it, before or after it was made."""
-        return self._cancelled
 
     @property
     def sound(self) -> Sound:
@@ -109,7 +105,6 @@ class Speaking:
 
     def cancel(self) -> None:
         """Stop making at once; the engine awaits ``aclose`` later. Idempotent."""
-        self._cancelled = True
         self._reply.cancel()
         if self._stream is not None:
             self._stream.cancel()
