@@ -403,6 +403,7 @@ async def test_real_speech_becomes_text() -> None:
     async with engine.stream() as stream:
         for frame in to_frames(spoken, 16_000):
             stream.push_frame(frame)
+            await asyncio.sleep(frame.duration)  # interim words come while the speech goes on
         stream.end_input()
         found = [event async for event in stream]
     await engine.aclose()
