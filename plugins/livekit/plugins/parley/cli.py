@@ -70,6 +70,8 @@ def demo(
     if not clips.is_dir():
         raise typer.BadParameter(f"{clips} is no folder; run this in the repository's root")
     outcome = _in_room_or_process(out, clips, SHOP)
+    for remark in main_job.remarks(outcome):
+        console.print(f"[yellow]not as good as it should be:[/] {remark}")
     wrong = main_job.faults(outcome)
     for fault in wrong:
         console.print(f"[red]not as it should be:[/] {fault}")

@@ -185,10 +185,17 @@ def faults(outcome: Outcome) -> list[str]:
     heard = " ".join(e["heard"] for e in outcome.agent)
     wrong = [
         ("the agent never found order 12345", "I have found it" not in heard),
-        (f"the agent stopped {outcome.yields} times, expected once", outcome.yields != 1),
+        ("the agent did not stop for the interruption", outcome.yields < 1),
         ("the agent never lowered its voice", outcome.ducks < 2),
         ("the interruption did not become a turn", len(outcome.turns) < 4),
         ("the agent did not say goodbye", "Goodbye" not in heard),
         (f"errors: {outcome.errors}", bool(outcome.errors)),
     ]
     return [text for text, is_wrong in wrong if is_wrong]
+
+
+def remarks(outcome: Outcome) -> list[str]:
+    """What was not as good as it should be, without breaking the conversation."""
+    if outcome.yields > 1:
+        return [f"the agent stopped {outcome.yields} times, and only one was an interruption"]
+    return []
