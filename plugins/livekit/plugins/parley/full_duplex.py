@@ -71,7 +71,7 @@ class FullDuplex(llm.RealtimeModel):
                 mutable_chat_context=True,
                 mutable_instructions=True,
                 mutable_tools=True,
-                per_response_tool_choice=True,
+                per_response_tool_choice=False,  # LiveKit sets the session's for the reply
                 supports_say=True,
             )
         )

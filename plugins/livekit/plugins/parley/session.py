@@ -134,8 +134,9 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             self._engine.ledger.replace(items_of(chat_ctx))
 
     def update_options(self, *, tool_choice: NotGivenOr[llm.ToolChoice | None] = NOT_GIVEN) -> None:
-        if self._engine is not None and tool_choice in ("auto", "none", "required"):
-            self._engine.tool_choice = tool_choice
+        if self._engine is None or tool_choice is NOT_GIVEN:
+            return
+        self._engine.tool_choice = tool_choice if tool_choice in ("none", "required") else "auto"
 
     def _configure(self) -> None:
         if self._engine is None:
