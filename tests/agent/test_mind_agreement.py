@@ -53,10 +53,8 @@ def test_another_question(guess: str, final: str):
     assert not agrees(final, guess)
 
 
-WORDS = st.lists(
-    st.sampled_from("order my is not yes no 12 one hours paris what's um please the".split()),
-    max_size=8,
-)
+SOME = "order my is not yes no 12 one hours paris what's um please the"
+WORDS = st.lists(st.sampled_from(SOME.split()), max_size=8)
 
 
 @given(WORDS)

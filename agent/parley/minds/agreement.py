@@ -24,9 +24,8 @@ import re
 import unicodedata
 from functools import lru_cache
 
-FILLERS = frozenset(
-    "um uh uhm er erm ah eh hm hmm mm mhm please well so just actually basically oh".split()
-)
+_FILLERS = "um uh uhm er erm ah eh hm hmm mm mhm please well so just actually basically oh"
+FILLERS = frozenset(_FILLERS.split())
 _CONTRACTIONS = {
     "i'd": "i would", "i'm": "i am", "i've": "i have", "i'll": "i will", "you're": "you are",
     "you've": "you have", "you'll": "you will", "you'd": "you would", "we're": "we are",
@@ -39,10 +38,13 @@ _CONTRACTIONS = {
     "wouldn't": "would not", "couldn't": "could not", "shouldn't": "should not",
     "gonna": "going to", "wanna": "want to", "gotta": "got to", "ok": "okay",
 }  # fmt: skip
-_DIGITS = {
-    word: str(n)
-    for n, word in enumerate("zero one two three four five six seven eight nine".split())
-}
+_ONES = "zero one two three four five six seven eight nine"
+_TENS = (
+    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty "
+    "forty fifty sixty seventy eighty ninety hundred thousand million double triple"
+)
+_DIGITS = {word: str(n) for n, word in enumerate(_ONES.split())}
+_NUMBERS = frozenset([*_ONES.split(), *_TENS.split()])
 _APOSTROPHES = str.maketrans({"\N{RIGHT SINGLE QUOTATION MARK}": "'", "`": "'", "´": "'"})
 _WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*")
 
@@ -81,10 +83,4 @@ def _without_repairs(words: list[str]) -> list[str]:
 
 
 def _is_number(word: str) -> bool:
-    return word[0].isdigit() or word in _DIGITS or word in _TENS
-
-
-_TENS = frozenset(
-    "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty "
-    "forty fifty sixty seventy eighty ninety hundred thousand million double triple".split()
-)
+    return word[0].isdigit() or word in _NUMBERS
