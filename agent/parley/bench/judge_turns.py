@@ -43,9 +43,9 @@ def reply_figures(calls: Sequence[Judged], trip: float) -> list[Figure]:
 
 
 _PARTS = {
-    "waited_ms": "the floor's wait since the last voiced frame",
+    "waited_ms": "the floor's wait since the voice's own end, as the agent heard it",
     "made_ms": "from the decision to the first frame played",
-    "hearing_ms": "the way to the agent, and how much later than the true end the VAD fell",
+    "hearing_ms": "the way to the agent, and how much later than the true end the agent put it",
     "out_ms": "from the first frame played to the caller's ear",
 }
 

@@ -21,6 +21,7 @@ from parley_speech.types import (
     RecognizerStream,
     Vad,
 )
+from parley_speech.vad.offset import Offset
 
 
 class Canceller(Protocol):
@@ -42,7 +43,7 @@ class EarPolicy:
     """... below which it closes."""
     echo: float = 0.5
     """Echo likelihood from which a voice is taken for our own (``echo.ECHO_THRESHOLD``)."""
-    utterance_end_ms: int = 200
+    utterance_end_ms: int = 220
     """Silence after which the recogniser is asked for its final words."""
     trust: float = 0.5
     """Confidence below which one or two recognised words are not taken for words."""
@@ -69,6 +70,8 @@ class Heard:
     p_voice: float
     echo: float
     overlap: OverlapEvidence | None
+    silence_ms: int = 0
+    """Since the voice's own end, which lies before the detector's; 0 while it sounds."""
 
 
 class Ears:
@@ -90,6 +93,7 @@ class Ears:
         self._voice = False
         self._in_utterance = False
         self._in_overlap = False
+        self._offset = Offset()
         self._silence_ms = 0
         self._finals: list[str] = []
         self._partial = ""
@@ -113,19 +117,17 @@ class Ears:
         ``over_agent``: the agent has the floor, a voice now is an overlap."""
         clean = Cleaned(mic, 0.0) if self._canceller is None else self._canceller.process(mic, far)
         p = self._vad.push(clean.pcm)
-        self._gate(p, clean.echo)
+        self._gate(p, clean)
         self._recognise(clean.pcm)
         evidence = self._sense(clean, p, t_ms, over_agent)
-        return Heard(self._voice, p, clean.echo, evidence)
+        return Heard(self._voice, p, clean.echo, evidence, self._silence_ms)
 
-    def _gate(self, p: float, echo: float) -> None:
+    def _gate(self, p: float, clean: Cleaned) -> None:
         bar = self.policy.close if self._voice else self.policy.open
-        self._voice = p >= bar and echo < self.policy.echo
+        self._voice = p >= bar and clean.echo < self.policy.echo
+        self._silence_ms = self._offset.push(clean.pcm, self._voice)
         if self._voice:
             self.voiced_ms += FRAME_MS
-            self._silence_ms = 0
-        else:
-            self._silence_ms += FRAME_MS
 
     def _recognise(self, pcm: Pcm) -> None:
         if self._voice and not self._in_utterance:

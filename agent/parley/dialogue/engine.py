@@ -121,7 +121,8 @@ class Engine:
         self._heard = Heard(False, 0.0, 0.0, None)
         self._user_speaks = False
         self._onset_ms = 0
-        self._last_voice_ms = 0
+        self._awaited_since_ms = 0
+        """Since when somebody waits for the reply in hand: the end of the turn it answers."""
 
     # --- from outside --------------------------------------------------------------------------
 
@@ -160,6 +161,11 @@ class Engine:
         """Stop the agent's reply, if it has one now; one asked for later is not meant.
         Idempotent."""
         self._stop = self._stop or self.floor.has_agent
+
+    def refuse(self, number: int) -> None:
+        """Nobody can play this reply, which has just been committed: it ends without a sample
+        and without consequences. To be called while ``ReplyCommitted`` tells of it."""
+        self.replies.refuse(number)
 
     def tool_result(self, result: ToolResult) -> None:
         self.ledger.tool(result)
@@ -212,10 +218,8 @@ class Engine:
         for frame in frames:
             over = self.floor.has_agent
             self._heard = self._ears.hear(frame, self._far.take(), self.t_ms, over_agent=over)
-        if self._heard.voice:
-            self._last_voice_ms = self.t_ms
-            if not self._user_speaks:
-                self._onset_ms = self.t_ms
+        if self._heard.voice and not self._user_speaks:
+            self._onset_ms = self.t_ms
         if self._ears.listen() and self._ears.text and not self.floor.has_agent:
             self._emit(ev.UserText(self.t_ms, self._ears.text))
 
@@ -237,6 +241,7 @@ class Engine:
         return Percept(
             t_ms=self.t_ms,
             voice=self._heard.voice,
+            silence_ms=self._heard.silence_ms,
             text=text,
             final=self._ears.final,
             voiced_ms=self._ears.voiced_ms,
@@ -264,7 +269,7 @@ class Engine:
             case Speak():
                 self.replies.speak(act.reply)
                 self._expect()
-                self._measure("reply", self.t_ms - self._last_voice_ms)
+                self._measure("reply", self.t_ms - self._awaited_since_ms)
             case Backchannel():
                 self.replies.nod(act.text)
             case Duck():
@@ -304,6 +309,7 @@ class Engine:
 
     def _commit(self, act: Commit) -> None:
         self.replies.commit(act.reply)
+        self._awaited_since_ms = self.t_ms - act.waited_ms
         if act.cause is Cause.USER:
             text = self._ears.take() or act.text
             self.ledger.user_said(text)

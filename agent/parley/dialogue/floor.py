@@ -230,7 +230,7 @@ class Floor:
         return not self._m.tolerated or p.overlap.p_interruption >= self.policy.cut_in
 
     def _offset(self, p: Percept) -> bool:
-        return self._silence(p) >= self.policy.offset_ms
+        return self._quiet(p) >= self.policy.offset_ms
 
     def _thought(self, p: Percept) -> bool:
         if not p.final or not p.text:
@@ -241,18 +241,18 @@ class Floor:
         after = self.policy.nod_after_ms
         if after is None or p.voiced_ms < after or (p.completeness or 0.5) > 0.5:
             return False
-        return p.t_ms - self._m.nodded_at_ms >= after and self._silence(p) >= self.policy.offset_ms
+        return p.t_ms - self._m.nodded_at_ms >= after and self._quiet(p) >= self.policy.offset_ms
 
     def _turn_ends(self, p: Percept) -> bool:
         if not p.text and p.voiced_ms < self.policy.mumble_ms:
             return False
         wait = self.policy.wait_ms(p.completeness) if p.text else self.policy.nothing_ms
         late = 0 if p.final else self.policy.late_words_ms
-        return self._silence(p) >= wait + late
+        return self._quiet(p) >= wait + late
 
     def _nothing_said(self, p: Percept) -> bool:
         late = 0 if p.final else self.policy.late_words_ms
-        return not p.text and self._silence(p) >= self.policy.nothing_ms + late
+        return not p.text and self._quiet(p) >= self.policy.nothing_ms + late
 
     def _ready(self, p: Percept) -> bool:
         return p.reply == self._m.committed and p.sound in (Sound.READY, Sound.PLAYING)
@@ -283,7 +283,12 @@ class Floor:
         return limit is not None and p.t_ms - self._m.idle_since_ms >= limit
 
     def _silence(self, p: Percept) -> int:
+        """Since the detector last told of a voice: sure, but late."""
         return p.t_ms - self._m.last_voice_ms
+
+    def _quiet(self, p: Percept) -> int:
+        """Since the voice's own end: what a wait for the end of a turn counts from."""
+        return 0 if p.voice else max(self._silence(p), p.silence_ms)
 
     # --- acts ---------------------------------------------------------------------------------
 
@@ -306,7 +311,7 @@ class Floor:
         assert m.speculation is not None, "a commit follows its speculation in the table"
         s, m.speculation = m.speculation, None
         m.committed = s.reply
-        waited = self._silence(p) if m.cause is Cause.USER else 0
+        waited = self._quiet(p) if m.cause is Cause.USER else 0
         return [Commit(s.reply, s.cause, s.text, waited)]
 
     def _make_discard(self, p: Percept) -> list[Act]:

@@ -29,6 +29,10 @@ class Percept:
     voice: bool = False
     """A user's voice sounds now (the agent's own echo discounted, no hangover)."""
 
+    silence_ms: int = 0
+    """Since the user's voice really ended, which a detector notices late; 0 while it sounds. What
+    is not known (0) counts from the last percept with a voice."""
+
     text: str = ""
     """The user's words since the last committed turn, as far as recognised."""
 

@@ -84,7 +84,16 @@ class Replies:
         if speaking is not None:
             self._close(speaking)
 
+    def refuse(self, number: int) -> None:
+        """End a committed reply before it begins, its tool calls too. Idempotent."""
+        speaking = self._making.get(number)
+        if speaking is not None:
+            speaking.calls.clear()
+            self.cut(number)
+
     def speak(self, number: int) -> None:
+        if self._making[number].settled:
+            return  # refused
         speaking = self._playing = self._making[number]
         self._cutting = False
         speaking.commit()
