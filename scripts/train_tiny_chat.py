@@ -9,6 +9,11 @@ here: Qwen2's architecture with 0.4 M parameters, a byte-level BPE of a few hund
 template with tools in the Hermes manner. It knows the dialogues below and nothing else: it is a
 test fixture, not a language model.
 
+Besides its answers it learns how its callers speak: after "hello" some stop and some go on, so
+that its end-of-turn probability there means something; and it learns what callers mean who say
+something while the agent speaks (``OVERLAPS``). Both are matters of probability, not of right and
+wrong. They are what ``scripts/calibrate_judgements.py`` needs to be tried out.
+
 Needs torch, transformers and tokenizers (they come with vLLM). The result is deterministic on one
 machine: fixed seed, fixed order, float32.
 """
@@ -36,8 +41,38 @@ SMALL_TALK: tuple[tuple[str, str], ...] = (
     ("thank you very much", "You are very welcome. Goodbye!"),
     ("tell me a long story", STORY),
 )
+LONGER: tuple[tuple[str, str], ...] = (
+    ("hello can you help me with something", "Of course. Tell me what you need."),
+    ("can you help me", "Of course. Tell me what you need."),
+    ("thank you", "You are very welcome. Goodbye!"),
+    ("what are your opening hours on sunday", "We are closed on Sunday."),
+    ("where is my order", "What is the number of your order?"),
+    ("what is the weather", "In which city?"),
+)
+"""Turns that begin or end where others do not: after "hello" the caller may or may not go on."""
 CITIES = ("Paris", "Rome")
 ORDERS = ("12345", "67890")  # each digit follows from the one before: easy to learn
+
+OVERLAPS: dict[str, dict[str, int]] = {
+    "wait": {"A": 4},
+    "stop please": {"A": 4},
+    "no the other one": {"A": 4},
+    "hold on a moment": {"A": 4},
+    "mhm": {"B": 4},
+    "right": {"A": 1, "B": 3},
+    "okay": {"A": 1, "B": 3},
+    "yes": {"A": 2, "B": 2},
+    "close the door": {"C": 4},
+    "dinner is ready": {"C": 4},
+    "not you": {"A": 1, "C": 3},
+    "just a second": {"A": 2, "C": 2},
+}
+"""What callers say over the agent, and how often they mean what (see ``OVERLAP_QUESTION``)."""
+OVERLAP_QUESTION = (
+    "While you were speaking, this was said on the caller's side: {words} "
+    "What was it? A: the caller wants to speak now. B: the caller only shows that they listen. "
+    "C: it was not said to you. Answer A, B or C."
+)
 
 CHAT_TEMPLATE = (
     "{% if tools %}<|im_start|>tools\n{% for t in tools %}{{ t.function.name }} {% endfor %}"
@@ -56,6 +91,7 @@ WARM_UP_STEPS = 20
 DECAY_STEPS = 500
 CHECK_EVERY = 25
 KNOWN_LOSS = 0.1
+LIKELY_WEIGHT = 0.5
 
 
 def turn(role: str, text: str) -> str:
@@ -76,7 +112,7 @@ def spoken_forms(question: str) -> tuple[str, ...]:
 def exchanges() -> list[tuple[str, list[tuple[str, str]], bool]]:
     """(tool names, [(role, text), ...], the user asks for something that needs a tool)"""
     made: list[tuple[str, list[tuple[str, str]], bool]] = []
-    for question, answer in SMALL_TALK:
+    for question, answer in SMALL_TALK + LONGER:
         for form in spoken_forms(question):
             for tools in ("", "get_weather order_status "):
                 made.append((tools, [("user", form), ("assistant", answer)], False))
@@ -112,6 +148,23 @@ def dialogues() -> list[str]:
             if rng.random() < 0.4:
                 both = [*rng.choice(talk), *turns]
                 written.append(head + "".join(turn(role, text) for role, text in both))
+    return written
+
+
+def judgements() -> list[str]:
+    """Overlaps over one of the answers, and what was meant by them."""
+    rng = random.Random(13)
+    written: list[str] = []
+    for words, meant in OVERLAPS.items():
+        for letter, times in meant.items():
+            for _ in range(times):
+                question, answer = rng.choice(SMALL_TALK[:4])
+                heard = " ".join(answer.split()[: rng.randint(2, 5)])
+                asked = f"({OVERLAP_QUESTION.format(words=words)})"
+                head = turn("system", system) if (system := rng.choice(SYSTEMS)) else ""
+                said = [("user", question), ("assistant", heard), ("user", asked)]
+                head += "".join(turn(role, text) for role, text in said)
+                written.append(head + turn("assistant", letter))
     return written
 
 
@@ -166,8 +219,8 @@ def make_model(vocab: int, eos: int, pad: int) -> Any:
     )
 
 
-def spoken_by_assistant(ids: list[int], start: list[int], end: int) -> list[int]:
-    """Labels (T,) for ids (T,): only the assistant's own tokens, the closing mark included."""
+def spoken_after(ids: list[int], start: list[int], end: int) -> list[int]:
+    """Labels (T,) for ids (T,): only what one role says, the closing mark included."""
     labels = [-100] * len(ids)
     inside = False
     for i, token in enumerate(ids):
@@ -182,37 +235,65 @@ def spoken_by_assistant(ids: list[int], start: list[int], end: int) -> list[int]
 class Rows:
     """All dialogues as token ids, and batches of them."""
 
-    def __init__(self, tokenizer: Any, texts: list[str]):
-        end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-        start = list(tokenizer("<|im_start|>assistant\n")["input_ids"])
+    def __init__(self, tokenizer: Any, talk: list[str], judged: list[str]):
+        self._tokenizer = tokenizer
         self.pad = tokenizer.pad_token_id
-        self.ids = sorted((list(tokenizer(text)["input_ids"]) for text in texts), key=len)
-        self.labels = [spoken_by_assistant(row, start, end) for row in self.ids]
+        rows = [self._talk(text) for text in talk] + [self._judged(text) for text in judged]
+        self.rows = sorted(rows, key=lambda row: len(row[0]))
+
+    def _talk(self, text: str) -> tuple[list[int], list[int], list[int]]:
+        """ids, labels of the assistant's words, labels of the user's."""
+        ids = self._ids(text)
+        return ids, self._spoken(ids, "assistant"), self._spoken(ids, "user")
+
+    def _judged(self, text: str) -> tuple[list[int], list[int], list[int]]:
+        """Of a judgement only the letter is learnt, as a probability."""
+        ids = self._ids(text)
+        letter = self._spoken(ids, "assistant")
+        letter[:-3] = [-100] * (len(ids) - 3)  # the letter, the closing mark, a line break
+        return ids, [-100] * len(ids), letter
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text)["input_ids"])
+
+    def _spoken(self, ids: list[int], role: str) -> list[int]:
+        end = self._tokenizer.convert_tokens_to_ids("<|im_end|>")
+        return spoken_after(ids, self._ids(f"<|im_start|>{role}\n"), end)
 
     def batch(self, first: int, size: int) -> dict[str, Any]:
         """Neighbours in length, so that little is padded: tensors (B, T)."""
         import torch
 
-        ids, labels = self.ids[first : first + size], self.labels[first : first + size]
-        width = max(map(len, ids))
-        fill = [width - len(row) for row in ids]
+        rows = self.rows[first : first + size]
+        width = max(len(ids) for ids, _, _ in rows)
+
+        def padded(column: int, value: int) -> Any:
+            return torch.tensor([r[column] + [value] * (width - len(r[0])) for r in rows])
+
+        ids = padded(0, self.pad)
+        lengths = torch.tensor([[len(row[0])] for row in rows])
         return {
-            "input_ids": torch.tensor([r + [self.pad] * n for r, n in zip(ids, fill, strict=True)]),
-            "attention_mask": torch.tensor([[1] * (width - n) + [0] * n for n in fill]),
-            "labels": torch.tensor([r + [-100] * n for r, n in zip(labels, fill, strict=True)]),
+            "input_ids": ids,
+            "attention_mask": (torch.arange(width)[None] < lengths).long(),
+            "labels": padded(1, -100),
+            "likely": padded(2, -100),
         }
 
 
-def hard_loss(model: Any, batch: dict[str, Any]) -> Any:
-    """Mean cross-entropy of the tokens that are not known yet: which city was asked about is one
-    token among dozens that follow by themselves, and would be drowned in their mean."""
+def loss_of(model: Any, batch: dict[str, Any]) -> Any:
+    """Of the assistant's words, the mean of those that are not known yet: which city was asked
+    about is one token among dozens that follow by themselves, and would be drowned in their mean.
+    Of the user's words and of judgements, the plain mean: that makes probabilities true."""
     import torch
 
-    labels = batch.pop("labels")[:, 1:].flatten()  # (B * (T - 1),)
+    labels, likely = batch.pop("labels")[:, 1:].flatten(), batch.pop("likely")[:, 1:].flatten()
     logits = model(**batch).logits[:, :-1].flatten(0, 1)  # (B * (T - 1), V)
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     hard = losses > KNOWN_LOSS  # positions without a label have loss 0
-    return losses[hard].mean() if bool(hard.any()) else losses.mean()
+    loss = losses[hard].mean() if bool(hard.any()) else losses.mean()
+    if bool((likely >= 0).any()):
+        loss = loss + LIKELY_WEIGHT * torch.nn.functional.cross_entropy(logits, likely)
+    return loss
 
 
 def mistakes(model: Any, rows: Rows, size: int = 32) -> int:
@@ -221,8 +302,9 @@ def mistakes(model: Any, rows: Rows, size: int = 32) -> int:
 
     wrong = 0
     with torch.no_grad():
-        for first in range(0, len(rows.ids), size):
+        for first in range(0, len(rows.rows), size):
             batch = rows.batch(first, size)
+            del batch["likely"]
             labels = batch.pop("labels")[:, 1:]
             said = model(**batch).logits[:, :-1].argmax(-1)
             wrong += int(((said != labels) & (labels != -100)).sum())
@@ -242,10 +324,10 @@ def train(out: Path, most_steps: int, size: int = 12) -> tuple[int, int]:
 
     torch.manual_seed(0)
     torch.set_num_threads(1)  # the matrices are tiny: a second thread only waits for the first
-    texts = dialogues()
+    talk, judged = dialogues(), judgements()
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(texts, out)
-    rows = Rows(tokenizer, texts)
+    tokenizer = make_tokenizer(talk + judged, out)
+    rows = Rows(tokenizer, talk, judged)
     model = make_model(
         len(tokenizer), tokenizer.convert_tokens_to_ids("<|im_end|>"), tokenizer.pad_token_id
     )
@@ -255,8 +337,8 @@ def train(out: Path, most_steps: int, size: int = 12) -> tuple[int, int]:
     for step in range(1, most_steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
-        batch = rows.batch(rng.randrange(len(rows.ids) - size + 1), size)
-        hard_loss(model, batch).backward()
+        batch = rows.batch(rng.randrange(len(rows.rows) - size + 1), size)
+        loss_of(model, batch).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Runs a vLLM server on a machine without a GPU, and keeps it running.
 
-    python scripts/vllm_cpu.py MODEL_DIR [--name tiny] [--port 8000] [--log FILE]
+    python scripts/vllm_cpu.py [MODEL_DIR] [--name tiny] [--port 8000] [--log FILE] [vLLM's own ...]
+
+Without MODEL_DIR it serves the tiny chat model of train_tiny_chat.py, which is made in a minute
+when there is none of this version in ~/.cache/parley yet.
 
 Starts ``python -m vllm.entrypoints.openai.api_server`` with the settings that work on a CPU, waits
 for /health, prints one line ``ready http://127.0.0.1:PORT/v1`` and then watches /health: a server
@@ -13,6 +16,8 @@ Why these settings (vllm-cpu 0.32):
   float32                        bfloat16 kills the engine (SIGILL) when the first prompt is short
   --kv-cache-memory-bytes        else 92 % of the machine's memory is reserved
   --block-size 32                the smallest on a CPU; prefix-cache hits come in steps of it
+  --scheduling-policy priority   replies that are wanted go before speculations and summaries
+  --enable-prompt-tokens-details tells how much of a prompt the prefix cache served
   VLLM_ENABLE_V1_MULTIPROCESSING=0   one process less: half the start-up time and memory
   a metadata file for "vllm"     the package is named vllm-cpu, and vLLM looks itself up as vllm
 """
@@ -20,8 +25,10 @@ Why these settings (vllm-cpu 0.32):
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -45,6 +52,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def tiny_chat() -> Path:
+    """The tiny chat model of this version of its script, made now if need be."""
+    script = Path(__file__).with_name("train_tiny_chat.py")
+    version = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parley"
+    folder = cache / f"tiny-chat-{version}"
+    if not (folder / "tokenizer_config.json").is_file():
+        print("making the tiny chat model, once: about a minute", flush=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="tiny-chat-", dir=cache) as making:
+            subprocess.run([sys.executable, str(script), making], check=True)
+            shutil.copytree(making, folder, dirs_exist_ok=True)
+    return folder
 
 
 def metadata_shim(folder: Path) -> Path:
@@ -86,6 +108,7 @@ def command(model: Path, name: str, port: int, extra: list[str]) -> list[str]:
         *("--kv-cache-memory-bytes", str(KV_BYTES), "--block-size", "32"),
         *("--max-model-len", "1024", "--max-num-seqs", "16"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        *("--scheduling-policy", "priority", "--enable-prompt-tokens-details"),
         *extra,
     ]
 
@@ -167,13 +190,17 @@ def stop_when_stdin_closes(stopping: threading.Event) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="folder of a checkpoint")
+    parser.add_argument(
+        "model", type=Path, nargs="?", help="folder of a checkpoint; none: the tiny chat model"
+    )
     parser.add_argument("--name", default="tiny", help="name under which it is served")
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--log", type=Path, default=None)
     parser.add_argument("--restarts", type=int, default=3)
     parser.add_argument("--until-stdin-closes", action="store_true")
     arguments, extra = parser.parse_known_args()
+    if arguments.model is None:
+        arguments.model = tiny_chat()
     if not (arguments.model / "config.json").is_file():
         parser.error(f"no checkpoint in {arguments.model}: expected a config.json there")
     with tempfile.TemporaryDirectory(prefix="vllm-cpu-") as folder:

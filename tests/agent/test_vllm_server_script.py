@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import subprocess
 import sys
@@ -107,4 +108,16 @@ def test_it_asks_for_what_a_cpu_needs(script):
     argv = script.command(Path("model"), "tiny", 1, ["--seed", "1"])
     assert argv[argv.index("--dtype") + 1] == "float32"
     assert argv[argv.index("--host") + 1] == "127.0.0.1"
+    assert argv[argv.index("--scheduling-policy") + 1] == "priority"
     assert argv[-2:] == ["--seed", "1"]
+
+
+def test_without_a_model_the_cached_tiny_one_is_served(
+    script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    version = hashlib.sha256(SCRIPT.with_name("train_tiny_chat.py").read_bytes()).hexdigest()[:12]
+    folder = tmp_path / "parley" / f"tiny-chat-{version}"
+    folder.mkdir(parents=True)
+    (folder / "tokenizer_config.json").write_text("{}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert script.tiny_chat() == folder
