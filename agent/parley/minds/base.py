@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from parley_speech.types import Grammar
 
@@ -75,6 +75,9 @@ class Context:
     request: str = ""
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: Literal["auto", "none", "required"] = "auto"
+    speculative: bool = False
+    """Asked for on a guess. A reply that is ``Urgent`` is told by ``wanted`` when it is none any
+    more; one that is never told will be closed."""
 
     @property
     def user_text(self) -> str:
@@ -137,6 +140,46 @@ class Reply(Protocol):
 
     async def aclose(self) -> None:
         """Cancel and wait until everything is released."""
+        ...
+
+
+@runtime_checkable
+class Urgent(Protocol):
+    """What a reply may have besides: it begins with little right to the machine, and asks for more
+    when the caller waits for it."""
+
+    def wanted(self) -> None:
+        """The turn it answers is over. Comes before ``commit``, which tells of its first sample;
+        a reply that is wanted may still be cancelled. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapOpinion:
+    """What the user's words over the agent's voice mean, as a mind judges them; sums to 1."""
+
+    p_floor: float
+    """They want to speak now."""
+    p_backchannel: float
+    """They only show that they listen."""
+    p_aside: float
+    """Not said to the agent."""
+    weight: float = 0.0
+    """0..1: how much this is to count beside the sound; 0 leaves it to the sound alone."""
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """What a mind's session may have besides: it thinks about the user's words while they speak.
+    Its opinions are evidence for the floor, never more; they may come late or not at all."""
+
+    def attend(self, context: Context, *, over_agent: bool) -> None:
+        """The user's words have changed; the last item of the context holds them, as far as they
+        are recognised. Never blocks. ``completeness`` and ``overlap`` answer later."""
+        ...
+
+    def overlap(self, text: str) -> OverlapOpinion | None:
+        """About these words, said over the agent's voice; None: no opinion (yet)."""
         ...
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from parley.minds.vllm_deltas import DeltaError, DeltaReader, error_kind
 from parley.minds.vllm_guard import Repetition, TextGuard
 from parley.minds.vllm_options import VllmOptions
 from parley.minds.vllm_sse import SseError, SseParser
+from parley.minds.vllm_usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,20 @@ class _Retryable(Exception):
 
 
 class VllmReply:
-    """Asks when it is first iterated. It changes nothing outside itself, committed or not."""
+    """Asks when it is first iterated. It changes nothing outside itself; ``on_commit`` is told
+    when it is going to be heard."""
 
-    def __init__(self, client: httpx.AsyncClient, body: Mapping[str, object], options: VllmOptions):
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        body: Mapping[str, object],
+        options: VllmOptions,
+        on_commit: Callable[[], None] | None = None,
+    ):
         self._client, self._body, self._options = client, body, options
+        self._on_commit = on_commit
+        self.usage = Usage()
+        """Of the latest attempt, up to now."""
         self._limits = options.limits
         self._queue: asyncio.Queue[MindEvent | _Failed] = asyncio.Queue(QUEUED)
         self._pump: asyncio.Task[None] | None = None
@@ -91,7 +102,8 @@ class VllmReply:
             await self.aclose()
 
     def commit(self) -> None:
-        """Nothing follows from being heard: the context tells the next reply."""
+        if self._on_commit is not None:
+            self._on_commit()
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -182,10 +194,11 @@ class VllmReply:
             what = f"answered with {kind or 'no content type'}; expected text/event-stream"
             raise self._broken(f"{what}: is this an OpenAI-compatible server that can stream?")
         reader, guard = DeltaReader(), TextGuard(self._limits.max_chars)
-        self._reader = reader
+        self._reader, self.usage = reader, Usage()
         try:
             async with aclosing(self._events(response, reader)) as events:
                 async for data in events:
+                    self.usage.note(data)
                     for event in reader.feed(data):
                         if not await self._give(event, guard):
                             return
