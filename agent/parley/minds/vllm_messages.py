@@ -31,7 +31,7 @@ def messages(context: Context, convention: str = "") -> list[Message]:
     system = "\n\n".join(part for part in (convention, context.instructions) if part)
     written: list[Message] = [{"role": "system", "content": system}] if system else []
     written += _turns(context.items)
-    direction = _direction(context)
+    direction = direction_of(context)
     if direction:
         _add(written, "user", direction)
     return written
@@ -107,7 +107,8 @@ def _exchange(calls: list[ToolCall], results: Mapping[str, ToolResult]) -> Itera
         yield {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": output}
 
 
-def _direction(context: Context) -> str:
+def direction_of(context: Context) -> str:
+    """What the model is told besides everybody's words; empty when there is nothing."""
     if context.cause is Cause.INSTRUCTED:
         return f"({context.request})" if context.request else ""
     return _DIRECTIONS.get(context.cause, "")
