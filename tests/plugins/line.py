@@ -26,6 +26,7 @@ from agent.fakes import (
     ToneVoice,
 )
 from parley.dialogue import events as ev
+from parley.dialogue.engine import Engine
 from parley.dialogue.floor import FloorPolicy
 from parley.minds.base import Context
 from parley_speech.types import MIC_HZ
@@ -134,12 +135,23 @@ class Line:
         await asyncio.sleep(seconds)
         self.microphone.pcm = QUIET
 
+    def says_directly(self, seconds: float) -> None:
+        """Straight into the engine, past LiveKit."""
+        for _ in range(round(seconds * 50)):
+            self.engine.push_mic(LOUD)
+
+    @property
+    def engine(self) -> Engine:
+        assert self.model.newest is not None and self.model.newest.engine is not None
+        return self.model.newest.engine
+
     async def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
         for _ in range(int(seconds * 100)):
             if condition():
                 return
             await asyncio.sleep(0.01)
-        raise AssertionError(f"it did not happen in {seconds} s; events: {self.events[-8:]}")
+        told = [e for e in self.events if not isinstance(e, ev.ReplyFrame)]
+        raise AssertionError(f"it did not happen in {seconds} s; events: {told[-8:]}")
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [e for e in self.events if isinstance(e, kind)]

@@ -24,6 +24,8 @@ class Generation:
         self.created_at = time.time()
         self.first_frame_at: float | None = None
         self.stopped_by_application = False
+        self.refused = False
+        """LiveKit did not take it: it never happened."""
         self._messages = utils.aio.Chan[llm.MessageGeneration]()
         self._calls = utils.aio.Chan[llm.FunctionCall]()
         self._text = utils.aio.Chan[str]()

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from livekit import rtc
-from livekit.agents import llm, utils
+from livekit.agents import SpeechCreatedEvent, llm, utils
 from livekit.agents.types import NOT_GIVEN, NotGivenOr
 from livekit.plugins.parley.assembly import Engines
 from livekit.plugins.parley.contexts import extra_instructions, items_of, specs_of
 from livekit.plugins.parley.generation import Generation
 from livekit.plugins.parley.metrics import reply_metrics
+from livekit.plugins.parley.owed import Owed, Turn
 
 from parley.dialogue import events as ev
 from parley.dialogue.engine import Engine
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
     from livekit.plugins.parley.full_duplex import FullDuplex
 
 logger = logging.getLogger("livekit.plugins.parley")
+
+SETTLE_S = 0.1
+"""After LiveKit has set up a new agent, and after a reply: time for what the agent says next of
+its own accord."""
+OFFER_AGAIN_S = 1.0
+"""A turn that LiveKit could not take is offered again after this time at the latest."""
 
 _numbers = itertools.count()
 _Created = asyncio.Future[llm.GenerationCreatedEvent]
@@ -57,6 +64,9 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._resampler: rtc.AudioResampler | None = None
         self._resampler_rate = 0
         self._turn_id = utils.shortuuid("item_")
+        self._ended_turn: Turn | None = None
+        self._owed = Owed()
+        self._offer_timer: asyncio.TimerHandle | None = None
         self._generations: dict[int, Generation] = {}
         self._asked: dict[int, _Created] = {}
         self._waiting: list[_Asked] = []
@@ -86,6 +96,8 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         if self._closed:
             return
         self._closed = True
+        if self._offer_timer is not None:
+            self._offer_timer.cancel()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -130,8 +142,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._chat_ctx = chat_ctx.copy()
         self._extra = extra_instructions(chat_ctx)
         self._configure()
-        if self._engine is not None:
-            self._engine.ledger.replace(items_of(chat_ctx))
+        self._rewrite(self._engine)
 
     def update_options(self, *, tool_choice: NotGivenOr[llm.ToolChoice | None] = NOT_GIVEN) -> None:
         if self._engine is None or tool_choice is NOT_GIVEN:
@@ -143,6 +154,16 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             return
         self._engine.instructions = "\n\n".join(t for t in (self._instructions, self._extra) if t)
         self._engine.tools = specs_of(self._tools.flatten())
+        if self._owed:  # perhaps it is the new agent that is being set up
+            self._offer_after(SETTLE_S)
+
+    def _rewrite(self, engine: Engine | None) -> None:
+        """The ledger as our chat context has it, and what is offered beyond it."""
+        if engine is None:
+            return
+        engine.ledger.replace(items_of(self._chat_ctx))
+        for text in self._owed.words:
+            engine.ledger.user_said(text)
 
     def push_audio(self, frame: rtc.AudioFrame) -> None:
         if self._engine is None:
@@ -190,7 +211,11 @@ class FullDuplexSession(llm.RealtimeSession[str]):
     def _ask(self, engine: Engine, instructions: str, text: _Text, future: _Created) -> None:
         number = engine.request(Cause.INSTRUCTED, instructions=instructions, text=text)
         self._asked[number] = future
-        future.add_done_callback(lambda f: engine.withdraw(number) if f.cancelled() else None)
+        future.add_done_callback(lambda f: self._withdraw(number) if f.cancelled() else None)
+
+    def _withdraw(self, number: int) -> None:
+        if self._asked.pop(number, None) is not None and self._engine is not None:
+            self._engine.withdraw(number)
 
     def commit_audio(self) -> None:
         """The floor ends turns itself."""
@@ -246,9 +271,9 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             case ev.UserStopped():
                 self.emit("input_speech_stopped", llm.InputSpeechStoppedEvent(False))
             case ev.UserText(text=text):
-                self._transcribed(text, final=False)
+                self._transcribed(Turn(self._turn_id, text), final=False)
             case ev.UserTurn(text=text):
-                self._transcribed(text, final=True)
+                self._ended_turn = Turn(self._next_turn_id(), text)
             case ev.Failed(where=where, error=error):
                 self._emit_error(RuntimeError(f"{where}: {error}"), recoverable=True)
             case _:
@@ -259,14 +284,89 @@ class FullDuplexSession(llm.RealtimeSession[str]):
     def _committed(self, event: ev.ReplyCommitted) -> None:
         future = self._asked.pop(event.request, None) if event.request is not None else None
         generation = self._generations[event.reply] = Generation()
-        created = generation.event(user_initiated=future is not None)
+        turns = self._answered(event)
         if future is None:
-            self.emit("generation_created", created)
-        elif not future.done():
-            future.set_result(created)
+            taken = not self._asked and self._offered(generation)
+        else:
+            taken = not future.done()
+        if not taken:
+            self._refused(event.reply, generation, turns)
+            return
+        for turn in turns:
+            self._transcribed(turn, final=True)
+        if future is not None:
+            future.set_result(generation.event(user_initiated=True))
+
+    # --- turns that LiveKit cannot take now ----------------------------------------------------
+
+    def _answered(self, event: ev.ReplyCommitted) -> tuple[Turn, ...]:
+        """The user's turns that this reply answers."""
+        ended, self._ended_turn = self._ended_turn, None
+        if ended is not None:
+            if self._owed.request is not None and self._engine is not None:
+                self._engine.withdraw(self._owed.request)  # one reply answers all of it
+            return (*self._owed.take(), ended)
+        if event.request is not None and event.request == self._owed.request:
+            return self._owed.take()
+        return ()
+
+    def _offered(self, generation: Generation) -> bool:
+        """Whether LiveKit takes this reply: it makes a speech of it there and then, or drops it
+        (while it hands over to another agent). Without the session we cannot know."""
+        speeches: list[SpeechCreatedEvent] = []
+
+        def made(event: SpeechCreatedEvent) -> None:
+            speeches.append(event)
+
+        session = self._model.agent_session
+        if session is not None:
+            session.on("speech_created", made)
+        try:
+            self.emit("generation_created", generation.event(user_initiated=False))
+        finally:
+            if session is not None:
+                session.off("speech_created", made)
+        return bool(speeches) or session is None
+
+    def _refused(self, number: int, generation: Generation, turns: tuple[Turn, ...]) -> None:
+        """Nobody would hear this reply. It never happened; the words it answers are owed one.
+
+        That is so while LiveKit hands over, and while it waits for a reply that it has asked for:
+        it plays in the order in which speeches were made, and would let this one wait unheard."""
+        assert self._engine is not None, "its engine has just told us"
+        generation.refused = True
+        self._engine.refuse(number)
+        self._owed.add(*turns)
+        self._rewrite(self._engine)
+        if self._owed:
+            logger.info("a turn of the user waits until the session can take it")
+            self._offer_after(OFFER_AGAIN_S)
+
+    def _offer_after(self, seconds: float) -> None:
+        """The latest reason to offer counts."""
+        if self._offer_timer is not None:
+            self._offer_timer.cancel()
+        self._offer_timer = asyncio.get_running_loop().call_later(seconds, self._offer)
+
+    def _offer(self) -> None:
+        """Ask for a reply to what is owed, after everything that LiveKit has asked for: the end
+        of each reply leads here again."""
+        if self._closed or self._engine is None or not self._owed:
+            return
+        if self._asked or self._engine.floor.has_agent:
+            return
+        self._owed.offer()
+        self._rewrite(self._engine)
+        if self._owed.request is None:
+            self._owed.ask(self._engine.request(Cause.INSTRUCTED))
 
     def _ended(self, event: ev.ReplyEnded) -> None:
         generation = self._generations[event.reply]
+        if generation.refused:
+            generation.close()
+            return
+        if self._owed:
+            self._offer_after(SETTLE_S)
         if event.heard:
             message = self._chat_ctx.add_message(
                 role="assistant", content=event.heard, id=generation.message_id
@@ -306,14 +406,17 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._chat_ctx.insert(call)
         self._generations[event.reply].call(call)
 
-    def _transcribed(self, text: str, *, final: bool) -> None:
-        item_id = self._turn_id
+    def _next_turn_id(self) -> str:
+        """Ends the turn that was being transcribed; gives its id."""
+        item_id, self._turn_id = self._turn_id, utils.shortuuid("item_")
+        return item_id
+
+    def _transcribed(self, turn: Turn, *, final: bool) -> None:
+        if final and not turn.text:
+            return
         if final:
-            self._turn_id = utils.shortuuid("item_")
-            if not text:
-                return
-            self._chat_ctx.add_message(role="user", content=text, id=item_id)
-        completed = llm.InputTranscriptionCompleted(item_id, text, is_final=final)
+            self._chat_ctx.add_message(role="user", content=turn.text, id=turn.item_id)
+        completed = llm.InputTranscriptionCompleted(turn.item_id, turn.text, is_final=final)
         self.emit("input_audio_transcription_completed", completed)
 
     def _emit_error(self, error: Exception, *, recoverable: bool) -> None:
