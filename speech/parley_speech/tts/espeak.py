@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -91,10 +92,11 @@ class EspeakSynthesizer:
             prepared = ESPEAK_THREAD.submit(self._prepare)
             self._rendering = await asyncio.wrap_future(prepared)
 
-    def stream(self) -> EspeakStream:
+    def stream(self, *, speed: float = 1.0) -> EspeakStream:
+        """``speed`` is a factor on the rate. Raises ValueError where that leaves 80..450."""
         if self._rendering is None:
             raise RuntimeError("the synthesizer is not started: await start() before stream()")
-        stream = EspeakStream(self._rendering)
+        stream = EspeakStream(self._rendering.at_speed(speed))
         self._streams.add(stream)
         return stream
 
@@ -117,6 +119,13 @@ class _Rendering:
         self.settings = settings
         self.gain = gain
         self._pauses = float(np.interp(settings.rate_wpm, _PAUSE_RATES, _PAUSE_FACTORS))
+
+    def at_speed(self, speed: float) -> _Rendering:
+        rate_wpm = round(self.settings.rate_wpm * speed)
+        if rate_wpm not in RATE_WPM:
+            least, most = (r / self.settings.rate_wpm for r in (RATE_WPM[0], RATE_WPM[-1]))
+            raise ValueError(f"speed is {speed}, expected {least:.2f} to {most:.2f} for this voice")
+        return _Rendering(replace(self.settings, rate_wpm=rate_wpm), self.gain)
 
     def pause_samples(self, pause_ms: int) -> int:
         return round(pause_ms * self._pauses) * SPEAKER_HZ // 1000

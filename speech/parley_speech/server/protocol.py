@@ -1,0 +1,295 @@
+"""What a client and the speech server say to each other over one WebSocket, version 1.
+
+JSON text messages for control, binary messages for audio. One connection carries many utterances,
+told apart by an ``id`` that the client counts upwards. No I/O here: ``read_client`` and
+``read_server`` take what a WebSocket received, ``text_of`` and ``audio_of`` give what it sends.
+docs/speech-server.md is the prose.
+
+    client -> server   open, text, flush, end, cancel, taken, stats
+    server -> client   hello, opened, marks, (audio), done, cancelled, busy, error, stats, draining
+
+Unknown fields are ignored, so that a later version can add some; unknown types are an error.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from parley_speech.types import SPEAKER_HZ, Pcm
+
+VERSION: Final = 1
+SUBPROTOCOL: Final = "parley.speech.v1"
+PATH: Final = "/v1/speech"
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+"""Of one message in either direction; the server closes a connection that sends more (1009)."""
+MAX_ID: Final = 2**32 - 1
+RATES_HZ: Final = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
+MAX_DELTA_CHARS: Final = 16_000
+"""Of one ``text`` message: fits the message whatever the characters are."""
+MAX_INSTRUCTION_CHARS: Final = 2_000
+
+BAD_MESSAGE, TOO_BIG, TRY_LATER, GOING_AWAY = 1003, 1009, 1013, 1001
+"""WebSocket close codes in use (RFC 6455, section 7.4.1, and its registry)."""
+
+Id = Annotated[int, Field(ge=0, le=MAX_ID, strict=True)]
+Samples = Annotated[int, Field(ge=0, le=MAX_ID, strict=True)]
+Name = Annotated[str, StringConstraints(max_length=128)]
+
+
+class ProtocolError(Exception):
+    """A message that is none of this protocol. The text of an utterance is never in it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+# --- client to server -----------------------------------------------------------------------------
+
+
+class Open(_Message):
+    """A new utterance. Ids only grow within a connection."""
+
+    type: Literal["open"] = "open"
+    id: Id
+    voice: Name = ""
+    """Empty: the server's first voice."""
+    rate_hz: Annotated[int, Field(strict=True)] = SPEAKER_HZ
+    """One of RATES_HZ; samples of this utterance count at this rate."""
+    format: Literal["pcm_s16le"] = "pcm_s16le"
+    speed: float = Field(1.0, ge=0.25, le=4.0, allow_inf_nan=False)
+    instructions: str = Field("", max_length=MAX_INSTRUCTION_CHARS)
+    pace: Literal["taken", "clock"] = "clock"
+    """What says how far the listener is: the client's ``taken`` messages, or the clock (playout
+    in real time from the first sample on)."""
+    ahead_ms: int = Field(4_000, ge=100, le=60_000, strict=True)
+    """How far the audio sent may be ahead of the listener."""
+
+
+class Text(_Message):
+    """A text delta, any length, words may be split between deltas."""
+
+    type: Literal["text"] = "text"
+    id: Id
+    text: str = Field(max_length=MAX_DELTA_CHARS)
+
+
+class Flush(_Message):
+    """Speak all that was given, as if the text ended here; more may follow."""
+
+    type: Literal["flush"] = "flush"
+    id: Id
+
+
+class End(_Message):
+    """No more text: ``done`` follows the last sample."""
+
+    type: Literal["end"] = "end"
+    id: Id
+
+
+class Cancel(_Message):
+    """Stop now: ``cancelled`` follows when nothing is computed any more."""
+
+    type: Literal["cancel"] = "cancel"
+    id: Id
+
+
+class Taken(_Message):
+    """The listener has taken so many samples of the utterance."""
+
+    type: Literal["taken"] = "taken"
+    id: Id
+    samples: Samples
+
+
+class AskStats(_Message):
+    """How busy is the server? Answered by ``stats``."""
+
+    type: Literal["stats"] = "stats"
+
+
+ClientMessage = Open | Text | Flush | End | Cancel | Taken | AskStats
+
+# --- server to client -----------------------------------------------------------------------------
+
+ErrorCode = Literal[
+    "bad_message",  # not of this protocol; the connection is closed
+    "bad_request",  # a value that this server or this voice does not take
+    "unknown_voice",
+    "text_too_long",
+    "idle",  # neither text nor ``taken`` came for too long
+    "voice_failed",
+]
+
+
+class Hello(_Message):
+    """The first message of a connection."""
+
+    type: Literal["hello"] = "hello"
+    version: int = VERSION
+    voices: tuple[Name, ...] = ()
+    max_text_chars: int = 0
+    """Of one utterance."""
+
+
+class Opened(_Message):
+    """The utterance has its slot."""
+
+    type: Literal["opened"] = "opened"
+    id: Id
+    queued_ms: int = 0
+
+
+class Marks(_Message):
+    """Words of the utterance: [text, char_start, char_end, start, end] as in `WordMark`, samples
+    at the utterance's rate. They come before the audio in which the word ends."""
+
+    type: Literal["marks"] = "marks"
+    id: Id
+    words: tuple[tuple[str, int, int, int, int], ...]
+
+
+class Done(_Message):
+    """The last sample was sent."""
+
+    type: Literal["done"] = "done"
+    id: Id
+    samples: int
+    chars: int
+    first_chunk_ms: int | None
+    """From the first text to the first audio."""
+    underruns: int
+
+
+class Cancelled(_Message):
+    """Nothing is computed for this utterance any more."""
+
+    type: Literal["cancelled"] = "cancelled"
+    id: Id
+
+
+class Busy(_Message):
+    """No slot: the utterance was not begun. Another server may have one now, this one later."""
+
+    type: Literal["busy"] = "busy"
+    id: Id
+    retry_ms: int
+    reason: Literal["full", "loading", "draining"]
+
+
+class Error(_Message):
+    """The utterance has ended here; without an id, the connection will."""
+
+    type: Literal["error"] = "error"
+    id: Id | None = None
+    code: ErrorCode
+    message: str
+
+
+class Stats(_Message):
+    type: Literal["stats"] = "stats"
+    speaking: int
+    slots: int
+    waiting: int
+    draining: bool
+
+
+class Draining(_Message):
+    """The server is about to stop: what runs is finished, nothing new is begun."""
+
+    type: Literal["draining"] = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """A binary message: ``<B version, B kind=1, H zero, I id, I start>``, then 16-bit little
+    endian mono samples."""
+
+    id: int
+    start: int
+    """Position of the first sample in the utterance."""
+    pcm: Pcm
+
+
+Plain = Hello | Opened | Marks | Done | Cancelled | Busy | Error | Stats | Draining
+ServerMessage = Plain | Audio
+
+# --- to and from the wire -------------------------------------------------------------------------
+
+HEADER: Final = struct.Struct("<BBHII")
+AUDIO_KIND: Final = 1
+MAX_AUDIO_SAMPLES: Final = (MAX_MESSAGE_BYTES - HEADER.size) // 2
+
+_T = TypeVar("_T")
+_CLIENT: TypeAdapter[ClientMessage] = TypeAdapter(
+    Annotated[ClientMessage, Field(discriminator="type")]
+)
+_SERVER: TypeAdapter[Plain] = TypeAdapter(Annotated[Plain, Field(discriminator="type")])
+
+
+def text_of(message: BaseModel) -> str:
+    """The JSON of a message, both directions."""
+    return message.model_dump_json()
+
+
+def audio_of(number: int, start: int, pcm: Pcm) -> bytes:
+    """A binary audio message. ``pcm`` (n,), n at most MAX_AUDIO_SAMPLES."""
+    assert len(pcm) <= MAX_AUDIO_SAMPLES, "cut the audio into messages first"
+    return HEADER.pack(VERSION, AUDIO_KIND, 0, number, start) + pcm.astype("<i2").tobytes()
+
+
+def read_client(data: str | bytes) -> ClientMessage:
+    """Raises ProtocolError."""
+    if isinstance(data, bytes):
+        raise ProtocolError("a binary message came; clients send JSON text messages only")
+    return _read(_CLIENT, data)
+
+
+def read_server(data: str | bytes) -> ServerMessage:
+    """Raises ProtocolError."""
+    return _read_audio(data) if isinstance(data, bytes) else _read(_SERVER, data)
+
+
+def _read(adapter: TypeAdapter[_T], data: str) -> _T:
+    try:
+        return adapter.validate_python(from_json(data, allow_inf_nan=False))
+    except ValidationError as error:
+        raise ProtocolError(_explained(error)) from None
+    except ValueError:
+        raise ProtocolError("the message is not JSON") from None
+
+
+def _explained(error: ValidationError) -> str:
+    """What was wrong where; not the value, which may be what somebody says."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"].startswith("union_tag"):
+        return "the message's type is missing or none of this protocol's"
+    return f"{where or 'the message'}: {_rule(first['type'])}"
+
+
+def _rule(kind: str) -> str:
+    return f"is not as the protocol says ({kind})"
+
+
+def _read_audio(data: bytes) -> Audio:
+    if len(data) < HEADER.size + 2 or (len(data) - HEADER.size) % 2:
+        raise ProtocolError(f"a binary message of {len(data)} bytes holds no 16-bit audio")
+    version, kind, _, number, start = HEADER.unpack_from(data)
+    if (version, kind) != (VERSION, AUDIO_KIND):
+        raise ProtocolError(
+            f"a binary message of version {version}, kind {kind}; expected {VERSION}, {AUDIO_KIND}"
+        )
+    pcm = np.frombuffer(data, "<i2", offset=HEADER.size).astype(np.int16)
+    return Audio(number, start, pcm)
