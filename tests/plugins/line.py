@@ -29,6 +29,7 @@ from parley.dialogue import events as ev
 from parley.dialogue.engine import Engine
 from parley.dialogue.floor import FloorPolicy
 from parley.minds.base import Context
+from parley.minds.filler import FillerPolicy
 from parley_speech.types import MIC_HZ
 
 from agent.fakes import Script  # isort: skip
@@ -94,6 +95,7 @@ class Line:
         *,
         agent: Agent | None = None,
         voice: ToneVoice | None = None,
+        filler: FillerPolicy | None = None,
     ) -> None:
         self.mind = SharedMind(answer)
         self.recognizer = SharedRecognizer(words or [])
@@ -109,6 +111,7 @@ class Line:
         self.model = parley.FullDuplex(
             parts=parts,
             policy=FloorPolicy(no_input_ms=None),
+            filler=filler,
             observer=lambda _, e: self.events.append(e),
         )
         self.session: AgentSession[Any] = parley.full_duplex_session(self.model)

@@ -288,8 +288,12 @@ class Engine:
         request: Request | None = None
         if act.cause not in (Cause.USER, Cause.NO_INPUT) and self._requests:
             request = self._bound[act.reply] = self._requests.popleft()
-        must_answer = act.cause is not Cause.NO_INPUT
-        self.replies.speculate(act.reply, self._ask(act, request), must_answer=must_answer)
+        self.replies.speculate(
+            act.reply,
+            self._ask(act, request),
+            must_answer=act.cause is not Cause.NO_INPUT,
+            may_call=self.tool_choice != "none",
+        )
 
     def _ask(self, act: Speculate, request: Request | None) -> Reply:
         if request is not None and request.text is not None:

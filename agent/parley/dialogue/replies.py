@@ -70,9 +70,16 @@ class Replies:
 
     # --- what the floor decides ----------------------------------------------------------------
 
-    def speculate(self, number: int, reply: Reply, *, must_answer: bool) -> None:
+    def speculate(
+        self, number: int, reply: Reply, *, must_answer: bool, may_call: bool = True
+    ) -> None:
         self._making[number] = Speaking(
-            number, reply, self._voice, must_answer=must_answer, on_error=self._failed
+            number,
+            reply,
+            self._voice,
+            must_answer=must_answer,
+            may_call=may_call,
+            on_error=self._failed,
         )
 
     def commit(self, number: int) -> None:

@@ -36,6 +36,7 @@ class Speaking:
         voice: Synthesizer,
         *,
         must_answer: bool,
+        may_call: bool = True,
         on_error: Callable[[Literal["mind", "voice"], BaseException], None],
     ) -> None:
         self.number = number
@@ -46,6 +47,7 @@ class Speaking:
         self._reply = reply
         self._voice = voice
         self._must_answer = must_answer
+        self._may_call = may_call
         self._on_error = on_error
         self._chunks: deque[AudioChunk] = deque()
         self._held = 0
@@ -153,7 +155,7 @@ class Speaking:
                         self._reply.cancel()
                         break
                 elif isinstance(event, ToolCall):
-                    self.calls.append(event)
+                    self._call(event)
                 else:
                     self.after = event
         except MindError as e:
@@ -167,6 +169,13 @@ class Speaking:
         if self._must_answer and not self.text.strip() and not acted:
             self._on_error("mind", MindError("the mind gave an empty reply"))
             self._say(stream, NO_ANSWER)
+
+    def _call(self, call: ToolCall) -> None:
+        """A model may call where it was told not to; nobody would ever give it a result."""
+        if self._may_call:
+            self.calls.append(call)
+        else:
+            self._on_error("mind", MindError(f"called {call.name!r} where no tool may be called"))
 
     @property
     def _given_calls(self) -> bool:

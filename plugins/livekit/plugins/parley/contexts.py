@@ -28,6 +28,11 @@ def _item(entry: llm.ChatItem) -> Item | None:
     return None
 
 
+def answered_in(chat_ctx: llm.ChatContext) -> set[str]:
+    """Ids of the calls that have a result."""
+    return {e.call_id for e in chat_ctx.items if isinstance(e, llm.FunctionCallOutput)}
+
+
 def extra_instructions(chat_ctx: llm.ChatContext) -> str:
     """System and developer messages that an application put into the context."""
     texts = [

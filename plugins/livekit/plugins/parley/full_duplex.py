@@ -20,6 +20,7 @@ from livekit.plugins.parley.session_options import require_session_that_fits
 from parley.dialogue import events as ev
 from parley.dialogue.floor import FloorPolicy
 from parley.minds.base import Mind
+from parley.minds.filler import FillerPolicy
 from parley_speech.types import Synthesizer
 
 logger = logging.getLogger("livekit.plugins.parley")
@@ -39,6 +40,7 @@ class FullDuplex(llm.RealtimeModel):
         flow: path of a flow file for ``mind="flow"``; None: the shipped front desk.
         base_url, model_name: for ``mind="vllm"``.
         policy: every number the floor decides by.
+        filler: what is said while a tool is slow; ``FillerPolicy(lines=())`` for nothing.
         observer: told every engine event, for recordings and dashboards.
         parts: all that a call is made of, instead of the names above.
         engines: the loaded parts, made elsewhere and shared by the calls of a process.
@@ -55,6 +57,7 @@ class FullDuplex(llm.RealtimeModel):
         base_url: str | None = None,
         model_name: str | None = None,
         policy: FloorPolicy | None = None,
+        filler: FillerPolicy | None = None,
         observer: Observer | None = None,
         parts: Parts | None = None,
         engines: Engines | None = None,
@@ -79,6 +82,7 @@ class FullDuplex(llm.RealtimeModel):
             mind=mind, voice=voice, asr=asr, vad=vad, flow=flow, base_url=base_url, model=model_name
         )
         self.policy = policy
+        self.filler = filler
         self.observers: list[Observer] = [observer] if observer else []
         self._engines = engines
         self._agent_session: AgentSession[Any] | None = None

@@ -1,0 +1,196 @@
+"""Function tools in a real AgentSession: slow, failing, several at once, talked over."""
+
+from __future__ import annotations
+
+import asyncio
+
+from livekit.agents import Agent, RunContext, ToolError, function_tool
+
+from agent.fakes import Script
+from parley.dialogue import events as ev
+from parley.minds.base import Cause, Context, ToolCall, ToolResult
+from parley.minds.filler import FillerPolicy
+from plugins.line import Line
+
+FILLER = FillerPolicy(after_s=0.3, again_s=1.0, lines=("one moment", "still looking"))
+
+
+class Desk(Agent):
+    """Its tools end when the test lets them."""
+
+    def __init__(self) -> None:
+        super().__init__(instructions="a desk")
+        self.begun: list[str] = []
+        self.gates: dict[str, asyncio.Event] = {}
+
+    def gate(self, number: str) -> asyncio.Event:
+        return self.gates.setdefault(number, asyncio.Event())
+
+    @function_tool
+    async def find(self, context: RunContext, number: str) -> str:
+        """Finds an order.
+
+        Args:
+            number: the order's number
+        """
+        self.begun.append(number)
+        await self.gate(number).wait()
+        if number == "9":
+            raise ToolError("there is no order nine")
+        if number == "8":
+            raise OSError("the database is on fire")
+        return f"order {number} has shipped"
+
+
+def calls(*numbers: str) -> Script:
+    return Script([ToolCall(f"c{n}", "find", f'{{"number": "{n}"}}') for n in numbers])
+
+
+def results(context: Context) -> list[ToolResult]:
+    return [item for item in context.items if isinstance(item, ToolResult)]
+
+
+def tell(context: Context) -> Script:
+    """Asks for the orders whose digits are in the user's words, then says the results."""
+    if context.cause is Cause.TOOL:
+        return Script([" and ".join(r.output for r in results(context))])
+    numbers = [word for word in context.user_text.split() if word.isdigit()]
+    return calls(*numbers) if numbers else Script(["yes I am here"])
+
+
+def said(line: Line) -> list[str]:
+    return [text for role, text in line.history if role == "assistant"]
+
+
+async def test_a_quick_tool_is_not_announced() -> None:
+    desk = Desk()
+    desk.gate("5").set()
+    async with Line(tell, ["order 5"], agent=desk, filler=FILLER) as line:
+        await line.says(0.6)
+        await line.until(lambda: said(line))
+        await asyncio.sleep(0.5)
+        assert said(line) == ["order 5 has shipped"]
+
+
+async def test_a_slow_tool_is_bridged_until_its_result_is_there() -> None:
+    desk = Desk()
+    async with Line(tell, ["order 5"], agent=desk, filler=FILLER) as line:
+        await line.says(0.6)
+        await line.until(lambda: len(said(line)) == 2)
+        desk.gate("5").set()
+        await line.until(lambda: len(said(line)) >= 3)
+        await line.until(lambda: said(line)[-1] == "order 5 has shipped")
+        assert said(line)[:2] == ["one moment", "still looking"]
+        heard = [text for role, text in line.history]
+        assert heard[0] == "order 5"
+        before = len(said(line))
+        await asyncio.sleep(1.2)
+        assert len(said(line)) == before, "the wait is over"
+
+
+async def test_the_default_filler_needs_no_setting() -> None:
+    desk = Desk()
+    async with Line(tell, ["order 5"], agent=desk) as line:
+        await line.says(0.6)
+        await line.until(lambda: said(line) == ["One moment."])
+        desk.gate("5").set()
+        await line.until(lambda: said(line)[-1] == "order 5 has shipped")
+
+
+async def test_parallel_calls_run_at_once_and_are_answered_together_in_order() -> None:
+    desk = Desk()
+    async with Line(tell, ["order 1 and 2 please"], agent=desk, filler=FILLER) as line:
+        await line.says(0.6)
+        await line.until(lambda: len(desk.begun) == 2)
+        desk.gate("2").set()
+        await line.until(lambda: "one moment" in said(line))
+        desk.gate("1").set()
+        await line.until(lambda: "has shipped" in said(line)[-1])
+        assert desk.begun == ["1", "2"]
+        spoken = said(line)[-1]
+        assert sorted(spoken.split(" and ")) == ["order 1 has shipped", "order 2 has shipped"]
+        assert [r.id for r in results(line.mind.one.contexts[-1])].count("c1") == 1
+
+
+async def test_a_user_who_speaks_during_a_tool_is_answered_and_then_told_the_result() -> None:
+    desk = Desk()
+    quiet = FillerPolicy(lines=())
+    async with Line(tell, ["order 5", "hello"], agent=desk, filler=quiet) as line:
+        await line.says(0.6)
+        await line.until(lambda: desk.begun)
+        await line.says(0.6)
+        await line.until(lambda: said(line) == ["yes I am here"])
+        desk.gate("5").set()
+        await line.until(lambda: len(said(line)) == 2)
+        assert [text for _, text in line.history] == [
+            "order 5",
+            "hello",
+            "yes I am here",
+            "order 5 has shipped",
+        ]
+
+
+async def test_a_result_that_comes_while_the_user_speaks_waits_for_the_turns_end() -> None:
+    desk = Desk()
+    quiet = FillerPolicy(lines=())
+    async with Line(tell, ["order 5", "thank you"], agent=desk, filler=quiet) as line:
+        await line.says(0.6)
+        await line.until(lambda: desk.begun)
+        speaking = asyncio.create_task(line.says(0.8))
+        await line.until(lambda: [e for e in line.of(ev.UserText) if "thank" in e.text])
+        desk.gate("5").set()
+        await speaking
+        await line.until(lambda: "order 5 has shipped" in said(line))
+        await line.until(lambda: ("user", "thank you") in line.history)
+        await line.until(lambda: "yes I am here" in said(line))
+        assert len(line.of(ev.UserTurn)) == 2, "nothing the user said is lost"
+
+
+async def test_two_requests_after_each_other_are_each_answered() -> None:
+    desk = Desk()
+    quiet = FillerPolicy(lines=())
+
+    def newest(context: Context) -> Script:
+        if context.cause is Cause.TOOL:
+            return Script([results(context)[-1].output])
+        return tell(context)
+
+    async with Line(newest, ["order 1", "order 2"], agent=desk, filler=quiet) as line:
+        await line.says(0.6)
+        await line.until(lambda: desk.begun == ["1"])
+        await line.says(0.6)
+        await line.until(lambda: desk.begun == ["1", "2"])
+        desk.gate("1").set()
+        await line.until(lambda: said(line) == ["order 1 has shipped"])
+        desk.gate("2").set()
+        await line.until(lambda: said(line)[1:] == ["order 2 has shipped"])
+
+
+async def test_errors_of_a_tool_are_told_to_the_mind_and_spoken() -> None:
+    desk = Desk()
+    desk.gate("9").set()
+    desk.gate("8").set()
+    async with Line(tell, ["order 9", "order 8"], agent=desk, filler=FILLER) as line:
+        await line.says(0.6)
+        await line.until(lambda: said(line))
+        assert said(line) == ["there is no order nine"]
+        assert results(line.mind.one.contexts[-1])[0].error
+        await line.says(0.6)
+        await line.until(lambda: len(said(line)) == 2)
+        failed = results(line.mind.one.contexts[-1])[-1]
+        assert failed.error and "fire" not in failed.output, "no internals reach the caller"
+
+
+async def test_a_call_where_none_may_be_is_dropped_and_the_user_still_hears_something() -> None:
+    desk = Desk()
+    desk.gate("5").set()
+
+    def stubborn(context: Context) -> Script:
+        return calls("5")  # always, whatever it is told
+
+    async with Line(stubborn, ["order 5"], agent=desk, filler=FILLER) as line:
+        await line.says(0.6)
+        await line.until(lambda: said(line), 20)
+        assert said(line) == ["Sorry, I have no answer to that."]
+        assert any("where no tool may be called" in e.error for e in line.of(ev.Failed))
+        assert len(desk.begun) == 4, "LiveKit lets a model call three more times"
