@@ -93,8 +93,8 @@ async def _serve(settings: ServerSettings) -> int:
     catalogue = Catalogue.load([VoiceSpec.parse(text) for text in settings.voices])
     service = SpeechService(settings, catalogue)
     tokens = _tokens(settings)
-    listener = _listen(settings.host, settings.port)
-    server = _Server(_config(settings, service, tokens))
+    listener = listen(settings.host, settings.port)
+    server = _Server(uvicorn_config(settings, service, tokens))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="serving")
     loading = asyncio.create_task(service.load(), name="loading")
     ending = asyncio.create_task(server.asked.wait(), name="ending")
@@ -102,7 +102,7 @@ async def _serve(settings: ServerSettings) -> int:
         await asyncio.wait({loading, ending, serving}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done() and not serving.done():
             loading.result()  # raises what kept a voice from loading
-            print(f"{READY}{_address(settings.host, listener)}", flush=True)
+            print(f"{READY}{address_of(settings.host, listener)}", flush=True)
             await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
         await _drain(service, settings.drain_s)
     finally:
@@ -139,7 +139,7 @@ class _Server(uvicorn.Server):
         self._loop.call_soon_threadsafe(self.asked.set)
 
 
-def _config(
+def uvicorn_config(
     settings: ServerSettings, service: SpeechService, tokens: Sequence[str]
 ) -> uvicorn.Config:
     return uvicorn.Config(
@@ -172,7 +172,7 @@ def _tokens(settings: ServerSettings) -> tuple[str, ...]:
     return tokens
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, proto)
     try:
@@ -185,7 +185,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _address(host: str, listener: socket.socket) -> str:
+def address_of(host: str, listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
