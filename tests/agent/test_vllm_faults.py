@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 
 import pytest
 
@@ -536,3 +537,103 @@ def _closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# --- a model that ignores its template ---
+
+
+def wrote(*texts: str) -> Behaviour:
+    async def writes(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.say(*texts)
+        await exchange.end()
+
+    return writes
+
+
+async def test_what_follows_the_end_of_the_turn_is_not_said_and_not_waited_for():
+    async def goes_on(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.say("At ", "nine.", "<|im", "_end|>", "\n<|im_start|>user\n")
+        while not exchange.gone.is_set():
+            await exchange.say("and then? ")
+            await asyncio.sleep(0.01)
+
+    async with minded(goes_on) as (session, fake):
+        assert words(await heard(session)) == "At nine."
+        await asyncio.wait_for(fake.completions[0].gone.wait(), 1)
+
+
+async def test_a_played_dialogue_ends_with_the_agents_turn():
+    async with minded(wrote("Assistant:", " At nine.\n", "User", ": And on Sunday?")) as (s, _):
+        assert words(await heard(s)) == "At nine."
+
+
+async def test_only_a_template_is_an_empty_answer():
+    async with minded(wrote("<|im_end|>"), answer) as (session, fake):
+        assert words(await heard(session)) == "Good morning."
+        assert len(fake.completions) == 2
+
+
+async def test_thoughts_are_not_said(caplog: pytest.LogCaptureFixture):
+    async with minded(wrote("<think>", "they want hours", "</think>\n\n", "At nine.")) as (s, _):
+        assert words(await heard(s)) == "At nine."
+    assert "--reasoning-parser" in caplog.text and "they want" not in caplog.text
+
+
+CALLED = '<tool_call>\n{"name": "find", "arguments": {"order": "7"}}\n</tool_call>'
+FIND = ToolSpec("find", "Finds an order.", {"type": "object"})
+
+
+async def test_a_call_that_the_servers_parser_missed_is_made():
+    async with minded(wrote("One moment. ", CALLED[:20], CALLED[20:])) as (session, _):
+        events = await heard(session, Context(Cause.USER, ASKED.items, tools=(FIND,)))
+    assert words(events) == "One moment. "
+    call = events[-1]
+    assert isinstance(call, ToolCall)
+    assert (call.name, call.arguments) == ("find", '{"order": "7"}')
+
+
+@pytest.mark.parametrize("tools", [(), (FIND,)])
+async def test_a_written_call_where_none_may_be_is_neither_made_nor_said(tools):
+    async with minded(wrote("Yes. ", CALLED)) as (session, _):
+        asked = Context(Cause.USER, ASKED.items, tools=tools, tool_choice="none")
+        assert await heard(session, asked) == [TextDelta("Yes. ")]
+
+
+# --- what an error tells whoever may ask elsewhere ---
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_the_servers_wish_to_be_left_alone_is_passed_on(status: int):
+    async def busy(exchange: Exchange) -> None:
+        await exchange.json(status, {}, retry_after="60")
+
+    async with minded(busy) as (session, fake):
+        error = await failure(session)
+        assert (error.passing, error.retry_after_s, error.spoken) == (True, 60, vllm_reply.BUSY)
+        assert len(fake.completions) == 1
+
+
+async def test_a_refused_request_is_no_passing_fault():
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.json(400, {})
+
+    async with minded(refuse) as (session, _):
+        assert not (await failure(session)).passing
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.__name__)
+async def test_a_lasting_fault_is_passing_elsewhere(fault: Behaviour):
+    async with minded(fault) as (session, _):
+        assert (await failure(session)).passing
+
+
+def test_retry_after_is_seconds_or_a_date():
+    assert vllm_reply.retry_after_s("2.5") == 2.5
+    assert vllm_reply.retry_after_s("-1") == 0
+    in_a_minute = formatdate(time.time() + 60, usegmt=True)
+    assert 55 < (vllm_reply.retry_after_s(in_a_minute) or 0) <= 60
+    assert vllm_reply.retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    for unreadable in (None, "", "soon", "Wed, 99 Foo 2015"):
+        assert vllm_reply.retry_after_s(unreadable) is None

@@ -75,6 +75,9 @@ class Context:
     request: str = ""
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: Literal["auto", "none", "required"] = "auto"
+    said: str = ""
+    """Words of this reply that the user hears already: go on behind them. Another server began
+    it and broke off; a mind that cannot go on raises MindError."""
     speculative: bool = False
     """Asked for on a guess. A reply that is ``Urgent`` is told by ``wanted`` when it is none any
     more; one that is never told will be closed."""
@@ -114,13 +117,22 @@ MindEvent = TextDelta | ToolCall | HandOver | HangUp
 
 
 class MindError(RuntimeError):
-    """A mind failed to answer. ``spoken`` is what the user should hear about it."""
+    """A mind failed to answer. ``spoken`` is what the user should hear about it.
+
+    ``passing``: asking again, or asking another server, may help. ``retry_after_s``: how long the
+    server itself wants to be left alone; None: it did not say.
+    """
 
     def __init__(
-        self, message: str, *, spoken: str = "Sorry, I lost my thread. Could you say that again?"
+        self,
+        message: str,
+        *,
+        spoken: str = "Sorry, I lost my thread. Could you say that again?",
+        passing: bool = False,
+        retry_after_s: float | None = None,
     ):
         super().__init__(message)
-        self.spoken = spoken
+        self.spoken, self.passing, self.retry_after_s = spoken, passing, retry_after_s
 
 
 class Reply(Protocol):

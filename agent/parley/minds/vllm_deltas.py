@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,7 +37,6 @@ class DeltaReader:
         self.finished = False
         """The server has said that the answer is complete."""
         self._calls: dict[int, _Call] = {}
-        self._given = 0
 
     def feed(self, data: str) -> Iterator[MindEvent]:
         """One event's data. Raises DeltaError."""
@@ -105,8 +105,13 @@ class DeltaReader:
                     f"the arguments of tool {call.name!r} are not a JSON object "
                     f"({len(arguments)} characters)"
                 )
-            self._given += 1
-            yield ToolCall(call.id or f"call_{self._given}", call.name, arguments)
+            yield ToolCall(call.id or new_call_id(), call.name, arguments)
+
+
+def new_call_id() -> str:
+    """For a server that names none. Unlike that of any other call of the conversation: a result
+    finds its call by it."""
+    return f"call_{secrets.token_hex(6)}"
 
 
 def _choice(data: str) -> dict[str, object] | None:

@@ -16,11 +16,12 @@ class Repetition(Exception):
 class TextGuard:
     """Watches the text of one reply."""
 
-    def __init__(self, max_chars: int):
+    def __init__(self, max_chars: int, *, goes_on: bool = False):
+        """``goes_on``: the text continues words that were given already."""
         self._left = max_chars
         self._tail = ""
         self._unchecked = 0
-        self.spoke = False
+        self.spoke = goes_on
         """Something other than white space was given."""
 
     @property

@@ -15,15 +15,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import httpx
 
 from parley.minds.base import MindError, MindEvent, TextDelta
 from parley.minds.vllm_deltas import DeltaError, DeltaReader, error_kind
 from parley.minds.vllm_guard import Repetition, TextGuard
+from parley.minds.vllm_leaks import LeakFilter, leaked_calls
 from parley.minds.vllm_options import VllmOptions
 from parley.minds.vllm_sse import SseError, SseParser
 from parley.minds.vllm_usage import Usage
@@ -39,6 +42,10 @@ BUSY = "Sorry, I have a lot to do at the moment. Please ask me again in a little
 SLOW = "Sorry, that is taking me too long. Could you say it again?"
 CUT_OFF = "Sorry, I lost my thread there. Could you say that again?"
 SPEECHLESS = "Sorry, I have no answer to that. Could you put it another way?"
+LEAKED = (
+    "the model wrote parts of its template, its thoughts or a tool call as text; they were left "
+    "out. Does the server know its chat template, --reasoning-parser and --tool-call-parser?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,26 +200,36 @@ class VllmReply:
         if not kind.startswith("text/event-stream"):
             what = f"answered with {kind or 'no content type'}; expected text/event-stream"
             raise self._broken(f"{what}: is this an OpenAI-compatible server that can stream?")
-        reader, guard = DeltaReader(), TextGuard(self._limits.max_chars)
+        # A message that is continued may go on with a space; only a new one has none to begin with.
+        goes_on = bool(self._body.get("continue_final_message"))
+        reader = DeltaReader()
+        guard = TextGuard(self._limits.max_chars, goes_on=goes_on)
+        leaks = LeakFilter(goes_on=goes_on)
         self._reader, self.usage = reader, Usage()
         try:
             async with aclosing(self._events(response, reader)) as events:
                 async for data in events:
                     self.usage.note(data)
                     for event in reader.feed(data):
-                        if not await self._give(event, guard):
-                            return
+                        if not await self._give(event, guard, leaks):
+                            reader.finished = True
+                            break
                     if reader.finished:
                         break
+            if not guard.full:
+                await self._give_rest(guard, leaks)
         except (DeltaError, SseError) as error:
             raise _Retryable(self._broken(str(error))) from error
         except Repetition as error:
             raise MindError("the model repeats itself without end", spoken=CUT_OFF) from error
+        if leaks.ended or leaks.blocks:
+            logger.warning(LEAKED)
         if not reader.finished:
             raise _Retryable(self._broken("the stream ended before the answer did"))
         if not self._given:
             why = " but thoughts" if reader.reasoned else ""
-            raise _Retryable(MindError(f"the model answered nothing{why}", spoken=SPEECHLESS))
+            what = f"the model answered nothing{why}"
+            raise _Retryable(MindError(what, spoken=SPEECHLESS, passing=True))
 
     async def _events(
         self, response: httpx.Response, reader: DeltaReader
@@ -231,44 +248,57 @@ class VllmReply:
             if chunk is None:
                 return
 
-    async def _give(self, event: MindEvent, guard: TextGuard) -> bool:
-        """False when the reply is as long as it may be."""
+    async def _give(self, event: MindEvent, guard: TextGuard, leaks: LeakFilter) -> bool:
+        """False when the reply is over: as long as it may be, or ended by its template."""
         if isinstance(event, TextDelta):
-            text = guard.take(event.text)
-            if not text:
-                return not guard.full
-            event = TextDelta(text)
+            await self._say(guard.take(leaks.take(event.text)))
+        else:
+            await self._put(event)
+        return not guard.full and not leaks.ended
+
+    async def _give_rest(self, guard: TextGuard, leaks: LeakFilter) -> None:
+        """What was held back in doubt, and calls that the server's parser did not see."""
+        await self._say(guard.take(leaks.rest()))
+        if self._body.get("tools") and self._body.get("tool_choice") != "none":
+            for call in leaked_calls(leaks.blocks):
+                await self._put(call)
+
+    async def _say(self, text: str) -> None:
+        if text:
+            await self._put(TextDelta(text))
+
+    async def _put(self, event: MindEvent) -> None:
         self._given += 1
         if self._queue.full():
             self._wait_until(None)  # the time that a slow listener takes is not the model's
         await self._queue.put(event)
-        return not guard.full
 
     # --- what went wrong ---
 
     async def _refusal(self, response: httpx.Response) -> Exception:
         status = response.status_code
         what = f"{self._options.base_url} answered {status}: {await _reason(response)}"
-        if status == 429:
-            return _Retryable(MindError(what, spoken=BUSY), _retry_after(response))
-        if status >= 500:
-            return _Retryable(MindError(what, spoken=UNREACHABLE))
-        return MindError(f"{what}; {_advice(status)}", spoken=UNREACHABLE)
+        if status != 429 and status < 500:
+            return MindError(f"{what}; {_advice(status)}", spoken=UNREACHABLE)
+        after_s = retry_after_s(response.headers.get("retry-after"))
+        spoken = BUSY if status in (429, 503) else UNREACHABLE
+        error = MindError(what, spoken=spoken, passing=True, retry_after_s=after_s)
+        return _Retryable(error, RETRY_AFTER_S if after_s is None else after_s)
 
     def _too_late(self) -> MindError:
         if self._given:
             what = f"the answer stopped for {self._limits.stall_s:g} s"
-            return MindError(what, spoken=CUT_OFF)
+            return MindError(what, spoken=CUT_OFF, passing=True)
         what = f"no answer within {self._limits.first_s:g} s"
         if self._reader.reasoned:
             what += (
                 ", only thoughts; turn them off with extra_body="
                 '{"chat_template_kwargs": {"enable_thinking": false}} or use another model'
             )
-        return MindError(what, spoken=SLOW)
+        return MindError(what, spoken=SLOW, passing=True)
 
     def _broken(self, what: str) -> MindError:
-        return MindError(what, spoken=CUT_OFF if self._given else UNREACHABLE)
+        return MindError(what, spoken=CUT_OFF if self._given else UNREACHABLE, passing=True)
 
 
 def unreachable(options: VllmOptions, error: Exception) -> MindError:
@@ -277,6 +307,7 @@ def unreachable(options: VllmOptions, error: Exception) -> MindError:
         f"start one with: vllm serve MODEL --port {httpx.URL(options.base_url).port or 80}, "
         "or set PARLEY_LLM_URL to where it is",
         spoken=UNREACHABLE,
+        passing=True,
     )
 
 
@@ -293,11 +324,17 @@ async def _reason(response: httpx.Response) -> str:
         return f"{len(body)} bytes that are no OpenAI error"
 
 
-def _retry_after(response: httpx.Response) -> float:
+def retry_after_s(header: str | None) -> float | None:
+    """Seconds, from seconds or a date (RFC 9110, section 10.2.3); None where neither is named."""
     try:
-        return max(0.0, float(response.headers.get("retry-after", RETRY_AFTER_S)))
-    except ValueError:  # a date
-        return RETRY_AFTER_S
+        return max(0.0, float(header or ""))
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(header or "")
+        return max(0.0, when.timestamp() - time.time())
+    except ValueError:
+        return None
 
 
 def _advice(status: int) -> str:
