@@ -49,6 +49,8 @@ class FlowSession:
     def __init__(self, script: Script, limits: MindLimits):
         self._script, self._limits = script, limits
         self._state = State()
+        self._judged: tuple[str, float | None] | None = None
+        """The words last judged in this state: they are asked about in every tick."""
 
     @property
     def state(self) -> State:
@@ -62,6 +64,11 @@ class FlowSession:
         return flow_grammar.grammar(self._script, self._state.node or self._script.flow.start)
 
     def completeness(self, text: str) -> float | None:
+        if self._judged is None or self._judged[0] != text:
+            self._judged = (text, self._completeness(text))
+        return self._judged[1]
+
+    def _completeness(self, text: str) -> float | None:
         options = flow_plan.expected(self._script, self._state)
         phrases = [self._script.patterns[p] for option in options for p in option.phrases]
         return flow_turn.completeness(phrases, text)
@@ -71,6 +78,7 @@ class FlowSession:
 
     def _move(self, state: State) -> None:
         self._state = state
+        self._judged = None
 
 
 class FlowReply:
