@@ -5,6 +5,8 @@ The equations are in parley_speech.overlap_net; ``Gru.forward`` is that step for
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from parley_speech.overlap_features import MEL, SIZE, VOICE
@@ -83,44 +85,73 @@ class Gru:
         return grad
 
 
-def train(
-    x: Array, kind: Array, weight: Array, *, hidden: int, epochs: int, seed: int,
-    batch: int = 128, rate: float = 4e-3,
-) -> Gru:  # fmt: skip
+class Training:
     """Adam (Kingma and Ba 2015) with warm-up, cosine decay, clipping at norm 1, weight decay.
 
-    x (n, T, SIZE), kind (n,), weight (n, T): the cost of each frame, 0 where nothing is asked.
-    """
-    r = np.random.default_rng(seed)
-    net = Gru(x.shape[2], hidden, r)
-    first = {name: 0 * value for name, value in net.p.items()}
-    second = {name: 0 * value for name, value in net.p.items()}
-    one_hot = np.eye(CLASSES, dtype=np.float32)
-    batches = len(x) // batch
-    total, step = epochs * batches, 0
-    for epoch in range(epochs):
+    One epoch at a time, so that a run can be stopped between them and gives the same result."""
+
+    BATCH, RATE, WARM_UP = 128, 4e-3, 100
+
+    def __init__(self, size: int, hidden: int, epochs: int, seed: int) -> None:
+        self.net = Gru(size, hidden, np.random.default_rng(seed))
+        self.epoch = self.step = 0
+        self._epochs, self._seed = epochs, seed
+        self._first = {name: 0 * value for name, value in self.net.p.items()}
+        self._second = {name: 0 * value for name, value in self.net.p.items()}
+
+    def one_epoch(self, x: Array, kind: Array, weight: Array) -> float:
+        """x (n, T, SIZE), kind (n,), weight (n, T): the cost of each frame, 0 where nothing is
+        asked. Gives the mean loss."""
+        r = np.random.default_rng((self._seed, self.epoch))
+        batches = len(x) // self.BATCH
         order, loss = r.permutation(len(x)), 0.0
         for k in range(batches):
-            rows = order[k * batch : (k + 1) * batch]
-            inputs = disturbed(r, x[rows].astype(np.float32))
-            w = weight[rows]
-            p = net.forward(inputs)
-            right = p[np.arange(batch), :, kind[rows]]
-            loss -= float((np.log(right + 1e-9) * w).sum() / w.sum())
-            error = (p - one_hot[kind[rows]][:, None]) * w[:, :, None] / w.sum()
-            grad = net.backward(error.astype(np.float32))
-            step += 1
-            now = rate * 0.5 * (1 + np.cos(np.pi * step / total)) * min(1, step / 100)
-            clip = min(1, 1 / np.sqrt(sum((g * g).sum() for g in grad.values())))
-            for name, g in grad.items():
-                g = g * clip
-                first[name] = 0.9 * first[name] + 0.1 * g
-                second[name] = 0.999 * second[name] + 0.001 * g * g
-                mean, power = first[name] / (1 - 0.9**step), second[name] / (1 - 0.999**step)
-                decay = 1e-4 * net.p[name] * (name in "WUV")
-                net.p[name] -= (now * (mean / (np.sqrt(power) + 1e-8) + decay)).astype(np.float32)
-        print(f"  seed {seed}, {epoch + 1}/{epochs}: loss {loss / batches:.4f}", flush=True)
-    return net
+            rows = order[k * self.BATCH : (k + 1) * self.BATCH]
+            loss += self._batch(disturbed(r, x[rows].astype(np.float32)), kind[rows], weight[rows])
+            self._update(self.step / (self._epochs * batches))
+        self.epoch += 1
+        return loss / batches
+
+    def _batch(self, x: Array, kind: Array, weight: Array) -> float:
+        """The loss of these sequences; leaves its gradient."""
+        p = self.net.forward(x)
+        right = p[np.arange(len(x)), :, kind]
+        error = (p - np.eye(CLASSES, dtype=np.float32)[kind][:, None]) * weight[:, :, None]
+        self._grad = self.net.backward((error / weight.sum()).astype(np.float32))
+        return -float((np.log(right + 1e-9) * weight).sum() / weight.sum())
+
+    def _update(self, share: float) -> None:
+        """One step, ``share`` of the whole training being over."""
+        self.step += 1
+        rate = self.RATE * 0.5 * (1 + np.cos(np.pi * share)) * min(1, self.step / self.WARM_UP)
+        clip = min(1, 1 / np.sqrt(sum((g * g).sum() for g in self._grad.values())))
+        for name, whole in self._grad.items():
+            g, value = whole * clip, self.net.p[name]
+            first = self._first[name] = 0.9 * self._first[name] + 0.1 * g
+            second = self._second[name] = 0.999 * self._second[name] + 0.001 * g * g
+            mean, power = first / (1 - 0.9**self.step), second / (1 - 0.999**self.step)
+            decay = 1e-4 * value * (name in "WUV")
+            change = rate * (mean / (np.sqrt(power) + 1e-8) + decay)
+            self.net.p[name] = value - change.astype(np.float32)
+
+    # --- checkpoints ------------------------------------------------------------------------
+
+    def keep(self, file: Path) -> None:
+        groups = {"p": self.net.p, "first": self._first, "second": self._second}
+        arrays = {f"{g}_{name}": a for g, held in groups.items() for name, a in held.items()}
+        draft = file.with_suffix(".draft.npz")
+        np.savez(draft, at=np.array([self.epoch, self.step]), **arrays)
+        draft.replace(file)
+
+    def restore(self, file: Path) -> None:
+        with np.load(file) as kept:
+            self.epoch, self.step = (int(n) for n in kept["at"])
+            for group, held in (
+                ("p", self.net.p),
+                ("first", self._first),
+                ("second", self._second),
+            ):
+                held.update({name: kept[f"{group}_{name}"] for name in held})
 
 
 def disturbed(r: np.random.Generator, x: Array) -> Array:

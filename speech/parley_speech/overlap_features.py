@@ -10,6 +10,8 @@ a run of raw vectors to what the network takes. Training and inference use the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,13 +69,23 @@ HISTORY = PITCH_WINDOW + HOP  # samples that one vector looks at, its frame bein
 
 
 class FrameFeatures:
-    """Raw feature vectors of one call's microphone, one per frame."""
+    """Raw feature vectors of one call's microphone, one per frame, while they are wanted."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         self._history = np.zeros((1, HISTORY), np.float32)
+
+    def restart(self, frames: Sequence[Pcm], p_voice: FloatArray) -> FloatArray:
+        """Forgets what came before these frames, each (320,), the oldest first.
+
+        Gives the vectors of the last n of them, (n, SIZE), for (n,) probabilities of a voice."""
+        lead = np.zeros(HISTORY, np.int16)
+        samples = np.concatenate([lead, *frames]).astype(np.float32) / np.float32(FULL_SCALE)
+        self._history[0] = samples[-HISTORY:]
+        windows = np.lib.stride_tricks.sliding_window_view(samples, HISTORY)[::-MIC_FRAME]
+        return raw_features(windows[: len(p_voice)][::-1], p_voice)
 
     def push(self, frame: Pcm, p_voice: float) -> FloatArray:
         """One microphone frame (320,) and its probability of a voice; gives (SIZE,)."""

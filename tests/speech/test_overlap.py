@@ -16,7 +16,6 @@ from parley_speech.overlap import (
     DEADLINE_MS,
     DECIDE_INTERRUPTION,
     LEAST_FRAMES,
-    LONG_MS,
     RELEASE_SILENCE_MS,
     OverlapClassifier,
     verdict,
@@ -35,6 +34,7 @@ from parley_speech.overlap_features import (
     peak_after,
     raw_features,
 )
+from parley_speech.overlap_fusion import TERMS, Terms, fuse
 from parley_speech.overlap_lexicon import Words, classify
 from parley_speech.overlap_net import PREROLL, OverlapNet, Weights, load
 from parley_speech.overlap_net import read as read_weights
@@ -81,6 +81,30 @@ def test_a_frame_gives_the_same_vector_as_its_samples_in_a_batch() -> None:
     whole = raw_features(windows, np.full(10, 0.25, np.float32))
 
     np.testing.assert_allclose(streamed, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_features_may_begin_with_frames_that_came_before() -> None:
+    pcm = np.random.default_rng(6).integers(-9000, 9000, 12 * MIC_FRAME).astype(np.int16)
+    every = frames(pcm, MIC_FRAME)
+    steady, late = FrameFeatures(), FrameFeatures()
+    expected = [steady.push(frame, 0.25) for frame in every]
+    late.push(every[0], 0.5)  # of another sound
+
+    got = late.restart(every[1:8], np.full(4, 0.25, np.float32))
+    after = [late.push(frame, 0.25) for frame in every[8:]]
+
+    np.testing.assert_allclose(got, expected[4:8], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(after, expected[8:], rtol=1e-4, atol=1e-4)
+
+
+def test_a_call_that_has_just_begun_has_few_frames_to_begin_with() -> None:
+    one = frames(tone(220.0, 0.04), MIC_FRAME)
+    fresh, steady = FrameFeatures(), FrameFeatures()
+    got = fresh.restart(one, np.full(2, 0.5, np.float32))
+    np.testing.assert_allclose(
+        got, [steady.push(frame, 0.5) for frame in one], rtol=1e-4, atol=1e-4
+    )
+    assert fresh.restart([], np.zeros(0, np.float32)).shape == (0, SIZE)
 
 
 def test_a_buzz_is_periodic_at_its_pitch_and_noise_is_not() -> None:
@@ -305,13 +329,13 @@ def test_a_belief_of_one_frame_decides_nothing() -> None:
     classifier.begin(0)
     first, second = (classifier.step(frame, 0.9, 0.0) for frame in sound[LEAST_FRAMES + 1 :][:2])
     assert first.since_onset_ms >= LEAST_FRAMES * FRAME_MS
-    assert first.p_interruption == 0.0
+    assert first.p_interruption < 0.1
     assert second.p_interruption > DECIDE_INTERRUPTION
 
 
 def test_a_voice_that_goes_on_and_on_is_no_nod_but_a_noise_that_does_is_none_either() -> None:
     voice, noise = (
-        OverlapClassifier(weights=biased(**{kind: 9.0})) for kind in ("backchannel", "noise")
+        OverlapClassifier(weights=biased(**{kind: 6.0})) for kind in ("backchannel", "noise")
     )
     for classifier, kinds in (
         (voice, {OverlapKind.INTERRUPTION}),
@@ -322,7 +346,44 @@ def test_a_voice_that_goes_on_and_on_is_no_nod_but_a_noise_that_does_is_none_eit
             verdict(classifier.step(SILENT, 0.9, 0.0)) for _ in range(DEADLINE_MS // FRAME_MS)
         ]
         assert set(verdicts) - {None} == kinds
-        assert verdicts[LONG_MS // FRAME_MS - 2] is None
+        assert verdicts[TERMS.long_from_ms // FRAME_MS] is None
+
+
+# --- the formula ----------------------------------------------------------------------------
+
+
+def fused(p_sound: float = 0.5, p_noise: float = 0.0, **known: object) -> float:
+    base: dict[str, object] = {"voiced_ms": 200, "silence_ms": 0, "words": Words.NONE}
+    return fuse(p_sound, p_noise, **{**base, **known})  # type: ignore[arg-type]
+
+
+def test_a_short_sound_without_words_is_what_the_network_believes() -> None:
+    plain = Terms(sound=0.0)
+    for p in (0.02, 0.3, 0.5, 0.8, 0.98):
+        assert fused(p, terms=plain) == pytest.approx(p)
+
+
+def test_a_network_is_never_surer_than_trusted_words() -> None:
+    assert fused(1.0, words=Words.BACKCHANNEL) < 0.5
+    assert fused(0.0, words=Words.OPENER) >= DECIDE_INTERRUPTION
+    assert fused(0.0, words=Words.CONTENT) >= DECIDE_INTERRUPTION
+    assert fused(0.0, words=Words.ONE) < 0.1
+
+
+def test_the_longer_a_voice_the_likelier_an_interruption() -> None:
+    course = [fused(0.2, voiced_ms=ms) for ms in range(0, 1000, FRAME_MS)]
+    assert course == sorted(course)
+    assert course[0] == course[TERMS.long_from_ms // FRAME_MS] < course[-1]
+    assert course[-1] > DECIDE_INTERRUPTION
+
+
+def test_neither_length_nor_words_make_a_noise_an_interruption() -> None:
+    noise = {"p_noise": 0.9, "words": Words.OPENER, "voiced_ms": 900}
+    assert fused(0.05, **noise) == fused(0.05)
+
+
+def test_a_sound_that_is_over_is_decided_with_less() -> None:
+    assert fused(0.7, silence_ms=TERMS.end_ms - 1) == fused(0.7) < fused(0.7, silence_ms=90)
 
 
 # --- words ----------------------------------------------------------------------------------

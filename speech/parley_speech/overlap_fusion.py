@@ -1,0 +1,86 @@
+"""The formula that says how likely a sound over the agent's voice wants the floor.
+
+A sum of log-odds, each term one kind of evidence, so that each can be read and fitted alone:
+
+    L = sound + duration + end + words          p_interruption = 1 / (1 + exp(-L))
+
+    sound      log-odds of the network's belief, the lower of two frames: one frame decides nothing
+    duration   0 up to ``long_from_ms`` of voice, then ``long_per_s`` a second: nods are short, and
+               who still speaks has more to say. Never for a noise: a siren goes on, too
+    end        ``end`` once a sound has been over for ``end_ms``: the network has heard all of it,
+               and what is not decided now ("no", "stop") will be given up in a moment
+    words      of the recogniser, late but telling: ``WORDS``. Those that want the floor are worth
+               nothing for a noise, as a grammar will make words of that as well
+
+The floor acts at one bar (``FloorPolicy.cut_in``, the same as ``overlap.DECIDE_INTERRUPTION``).
+The numbers were chosen on the validation split by ``scripts/measure_overlap.py --sweep``;
+docs/overlap.md has what they give on the test split.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from parley_speech.overlap_lexicon import Words
+
+DECIDE_NOISE = 0.6
+"""``p_noise`` from which a sound is a noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The numbers of the formula; log-odds are natural."""
+
+    sound: float = 0.0
+    """Added to the network's log-odds: its beliefs hold for as many nods as it was fitted with."""
+    long_from_ms: int = 480
+    long_per_s: float = 20.0
+    end_ms: int = 60
+    end: float = 1.0
+
+
+TERMS = Terms()
+WORDS = {
+    Words.NONE: 0.0,
+    Words.BACKCHANNEL: -6.0,
+    Words.ONE: 0.5,
+    Words.CONTENT: 7.5,
+    Words.OPENER: 8.0,
+}
+MOST = 5.0
+"""Log-odds of a belief are cut here: 150 to 1 is as sure as so small a network can be, and less
+than trusted words."""
+
+
+def fuse(
+    p_sound: float,
+    p_noise: float,
+    *,
+    voiced_ms: int,
+    silence_ms: int,
+    words: Words,
+    terms: Terms = TERMS,
+) -> float:
+    """P(interruption), 0..1. ``p_sound``, ``p_noise``: the network's beliefs; ``voiced_ms``: of
+    the sound so far; ``silence_ms``: since it was last voiced."""
+    noise = p_noise >= DECIDE_NOISE
+    log_odds = logit(p_sound) + terms.sound
+    if silence_ms >= terms.end_ms:
+        log_odds += terms.end
+    if not noise:
+        log_odds += terms.long_per_s * max(0, voiced_ms - terms.long_from_ms) / 1000
+    if not noise or words is Words.BACKCHANNEL:
+        log_odds += WORDS[words]
+    return sigmoid(log_odds)
+
+
+def logit(p: float) -> float:
+    """Natural log-odds, between -MOST and MOST."""
+    least = sigmoid(-MOST)
+    p = min(max(p, least), 1 - least)
+    return math.log(p / (1 - p))
+
+
+def sigmoid(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds))
