@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parley.minds.base import Context, MindEvent, TextDelta
+from parley.minds.base import Context, MindEvent, MindSession, TextDelta
 from parley_speech.types import AudioChunk, Grammar, Pcm, Synthesizer, WordMark
 
 # --- the mind -------------------------------------------------------------------------------
@@ -46,11 +46,13 @@ class InstantReply:
 class InstantMind:
     """Meets `parley.minds.base.Mind` and, as it remembers nothing, `MindSession` too.
 
-    ``text`` may be set until the first reply is asked for.
+    ``text`` may be set until the first reply is asked for. ``hearing`` says what the recogniser is
+    to expect and when words are complete; without one it is open English.
     """
 
-    def __init__(self, text: str = "") -> None:
+    def __init__(self, text: str = "", hearing: MindSession | None = None) -> None:
         self.text = text
+        self._hearing = hearing
 
     async def start(self) -> None:
         """There is nothing to load."""
@@ -62,10 +64,10 @@ class InstantMind:
         return InstantReply(self.text)
 
     def grammar(self) -> Grammar | None:
-        return None
+        return None if self._hearing is None else self._hearing.grammar()
 
     def completeness(self, text: str) -> float | None:
-        return None
+        return None if self._hearing is None else self._hearing.completeness(text)
 
     async def aclose(self) -> None:
         """There is nothing to let go of."""

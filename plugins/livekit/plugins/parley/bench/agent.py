@@ -30,6 +30,7 @@ from livekit.plugins.parley.settings import Settings
 from parley.bench import instant
 from parley.bench.scenarios import TEXTS, Plan
 from parley.dialogue import events as ev
+from parley.minds.flow import FlowMind
 
 VOICE = "PARLEY_BENCH_VOICE"
 """The environment variable with the path of the renderings."""
@@ -67,7 +68,8 @@ def _no_load(_: AgentServer) -> float:
 
 
 def prewarm(process: JobProcess, *, settings: Settings) -> None:
-    mind = instant.InstantMind()
+    # As in production with the engines that come with Parley: the recogniser has a flow's grammar.
+    mind = instant.InstantMind(hearing=FlowMind().session())
     voice = instant.InstantVoice(instant.load(Path(os.environ[VOICE])))
     parts = Parts(mind=mind, voice=voice, asr=settings.asr, vad=settings.vad)
     engines = parts.engines()
