@@ -37,6 +37,7 @@ from parley.dialogue.percepts import Percept
 from parley.dialogue.reference import FarEnd
 from parley.dialogue.replies import FixedReply, Replies
 from parley.minds.base import (
+    Attentive,
     Cause,
     Context,
     Item,
@@ -46,7 +47,8 @@ from parley.minds.base import (
     ToolResult,
     ToolSpec,
 )
-from parley_speech.types import FRAME_MS, MIC_FRAME, Pcm, Synthesizer
+from parley.minds.judgement import weigh
+from parley_speech.types import FRAME_MS, MIC_FRAME, OverlapEvidence, Pcm, Synthesizer
 
 logger = logging.getLogger("parley.dialogue")
 
@@ -220,8 +222,16 @@ class Engine:
             self._heard = self._ears.hear(frame, self._far.take(), self.t_ms, over_agent=over)
         if self._heard.voice and not self._user_speaks:
             self._onset_ms = self.t_ms
-        if self._ears.listen() and self._ears.text and not self.floor.has_agent:
-            self._emit(ev.UserText(self.t_ms, self._ears.text))
+        if self._ears.listen() and self._ears.text:
+            self._attend()
+            if not self.floor.has_agent:
+                self._emit(ev.UserText(self.t_ms, self._ears.text))
+
+    def _attend(self) -> None:
+        """Lets the mind think about the words so far."""
+        if isinstance(self._mind, Attentive):
+            context = self._context(Cause.USER, self._ears.text)
+            self._mind.attend(context, over_agent=self.floor.has_agent)
 
     def _decide(self) -> None:
         before = self.floor.state
@@ -246,13 +256,21 @@ class Engine:
             final=self._ears.final,
             voiced_ms=self._ears.voiced_ms,
             completeness=self._mind.completeness(text) if text else None,
-            overlap=self._heard.overlap,
+            overlap=self._overlap(text),
             reply=number,
             sound=sound,
             remaining_ms=remaining_ms,
             request=self._requests[0].cause if self._requests else None,
             stop=self._stop,
         )
+
+    def _overlap(self, text: str) -> OverlapEvidence | None:
+        """Of the sound, and of the words where the mind has an opinion about them."""
+        evidence = self._heard.overlap
+        if evidence is None or not text or not isinstance(self._mind, Attentive):
+            return evidence
+        opinion = self._mind.overlap(text)
+        return evidence if opinion is None else weigh(evidence, opinion)
 
     # --- acts ----------------------------------------------------------------------------------
 
@@ -298,18 +316,22 @@ class Engine:
     def _ask(self, act: Speculate, request: Request | None) -> Reply:
         if request is not None and request.text is not None:
             return FixedReply(request.text)
+        return self._mind.reply(self._context(act.cause, act.text, request))
+
+    def _context(self, cause: Cause, text: str, request: Request | None = None) -> Context:
+        """What a reply to ``text`` may depend on, were it asked for now."""
         items = self.ledger.items()
-        if act.text:
-            items = (*items, Said("user", act.text))
-        context = Context(
-            cause=_cause(act.cause, items, request),
+        if text:
+            items = (*items, Said("user", text))
+        return Context(
+            cause=_cause(cause, items, request),
             items=items,
             instructions=self.instructions,
             request=request.instructions if request else "",
             tools=self.tools if request is None or request.tools is None else request.tools,
             tool_choice=self.tool_choice,
+            speculative=True,  # the commit tells when it is none any more
         )
-        return self._mind.reply(context)
 
     def _commit(self, act: Commit) -> None:
         self.replies.commit(act.reply)

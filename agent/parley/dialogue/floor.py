@@ -15,8 +15,8 @@ number of the reply in hand, when the user was last heard, since when the agent 
 The states say whose turn it is:
 
 * ``IDLE``     nobody speaks.
-* ``USER``     the user speaks.
-* ``PAUSE``    the user is silent, perhaps finished. A reply may already be made (speculated).
+* ``USER``     the user speaks. A reply may already be made (speculated); changed words discard it.
+* ``PAUSE``    the user is silent, perhaps finished. As in USER, a reply may be made.
 * ``THINK``    the user's turn is committed, its reply has no sound yet.
 * ``HELD``     as THINK, but the user makes a sound again: the reply waits until it is clear
   whether the user goes on.
@@ -47,6 +47,7 @@ from parley.dialogue.acts import (
     Yield,
 )
 from parley.dialogue.percepts import Percept, Sound
+from parley.minds.agreement import agrees
 from parley.minds.base import Cause
 
 
@@ -64,6 +65,7 @@ class Event(Enum):
     ONSET = "onset"  # the user's voice begins
     OFFSET = "offset"  # it has been silent for a moment
     THOUGHT = "thought"  # the words so far are worth a speculated reply
+    CHANGED = "changed"  # the words are no longer those of the speculated reply
     NOD = "nod"  # a long turn pauses: a good moment for a listener's word
     TURN_ENDS = "turn ends"  # waited long enough for these words
     NOTHING_SAID = "nothing said"  # there was sound, but no words
@@ -87,8 +89,11 @@ TABLE: dict[tuple[State, Event], Row] = {
     (_S.IDLE, _E.REQUEST): Row(_S.THINK, ("speculate", "commit")),
     (_S.IDLE, _E.NO_INPUT): Row(_S.THINK, ("speculate", "commit")),
     (_S.USER, _E.OFFSET): Row(_S.PAUSE),
-    (_S.PAUSE, _E.ONSET): Row(_S.USER, ("discard",)),
-    (_S.PAUSE, _E.THOUGHT): Row(_S.PAUSE, ("discard", "speculate")),
+    (_S.USER, _E.CHANGED): Row(_S.USER, ("discard",)),
+    (_S.USER, _E.THOUGHT): Row(_S.USER, ("speculate",)),
+    (_S.PAUSE, _E.ONSET): Row(_S.USER),
+    (_S.PAUSE, _E.CHANGED): Row(_S.PAUSE, ("discard",)),
+    (_S.PAUSE, _E.THOUGHT): Row(_S.PAUSE, ("speculate",)),
     (_S.PAUSE, _E.NOD): Row(_S.PAUSE, ("backchannel",)),
     (_S.PAUSE, _E.TURN_ENDS): Row(_S.THINK, ("speculate", "commit")),
     (_S.PAUSE, _E.NOTHING_SAID): Row(_S.IDLE, ("discard",)),
@@ -123,6 +128,16 @@ class FloorPolicy:
     """... when nothing is known about them."""
     wait_open_ms: int = 1400
     """... when they are surely unfinished ("my order number is")."""
+    stable_ms: int = 40
+    """Words that stand for so long in a silence, though not final, are worth a speculated reply."""
+    stable_voice_ms: int = 240
+    """... and while the voice still sounds."""
+    likely: float = 0.7
+    """P(finished) from which they are worth one at once."""
+    most_starts: int = 4
+    """Speculated replies of one turn; half of them, rounded down, may be made while the voice
+    sounds. 0: none, replies are asked for when the turn is over."""
+
     late_words_ms: int = 300
     """Longest extra wait for a recogniser that still owes words."""
 
@@ -175,6 +190,12 @@ class _Memory:
     idle_since_ms: int = 0
     nodded_at_ms: int = 0
     cause: Cause = Cause.USER
+    words: str = ""
+    """The user's words at the last tick."""
+    words_since_ms: int = 0
+    """Since when they are these."""
+    starts: int = 0
+    """Speculations of this turn."""
 
 
 class Floor:
@@ -201,6 +222,8 @@ class Floor:
             self._m.last_voice_ms = p.t_ms
         else:
             self._m.tolerated = False
+        if p.text != self._m.words:
+            self._m.words, self._m.words_since_ms = p.text, p.t_ms
         acts: list[Act] = []
         # A state entered in this tick may at once have its answer (a speculated reply that is
         # committed and ready): follow it, so that no decision waits for another tick.
@@ -232,10 +255,26 @@ class Floor:
     def _offset(self, p: Percept) -> bool:
         return self._quiet(p) >= self.policy.offset_ms
 
+    def _changed(self, p: Percept) -> bool:
+        """Words that came back empty are no other words: the recogniser thinks again."""
+        s = self._m.speculation
+        return s is not None and bool(p.text) and not agrees(s.text, p.text)
+
     def _thought(self, p: Percept) -> bool:
-        if not p.final or not p.text:
+        """No guess is being made, the turn has some left, and these words may be all."""
+        policy, m = self.policy, self._m
+        if not p.text or m.speculation is not None or m.starts >= policy.most_starts:
             return False
-        return self._m.speculation is None or self._m.speculation.text != p.text
+        likely = p.completeness is not None and p.completeness >= policy.likely
+        if p.final or likely:
+            return True
+        stable_ms = p.t_ms - m.words_since_ms
+        if p.voice:
+            # Most words of a turn are stable for a while and are not its last: some starts are
+            # kept for when the voice stops.
+            spare = m.starts < policy.most_starts // 2
+            return spare and stable_ms >= policy.stable_voice_ms
+        return stable_ms >= policy.stable_ms
 
     def _nod(self, p: Percept) -> bool:
         after = self.policy.nod_after_ms
@@ -299,9 +338,10 @@ class Floor:
         """Nothing to do when the speculation in hand already answers these words."""
         m = self._m
         text = p.text if m.cause is Cause.USER else ""
-        if m.speculation is not None and m.speculation.text == text:
+        if m.speculation is not None and agrees(m.speculation.text, text):
             return []
         acts = self._make_discard(p)
+        m.starts += 1
         m.speculation = Speculate(m.next_reply, m.cause, text)
         m.next_reply += 1
         return [*acts, m.speculation]
@@ -311,8 +351,11 @@ class Floor:
         assert m.speculation is not None, "a commit follows its speculation in the table"
         s, m.speculation = m.speculation, None
         m.committed = s.reply
+        m.starts = 0
         waited = self._quiet(p) if m.cause is Cause.USER else 0
-        return [Commit(s.reply, s.cause, s.text, waited)]
+        # The words that are final, which the speculated reply answers as well.
+        text = p.text if s.cause is Cause.USER else s.text
+        return [Commit(s.reply, s.cause, text, waited)]
 
     def _make_discard(self, p: Percept) -> list[Act]:
         s, self._m.speculation = self._m.speculation, None
@@ -349,6 +392,7 @@ class Floor:
         if state is State.IDLE:
             m.idle_since_ms = p.t_ms
             m.committed = -1
+            m.starts = 0
             if event is Event.DONE and m.waits_for_turn:
                 state = State.PAUSE  # words said over the end of the reply answer it
             m.waits_for_turn = False
@@ -371,11 +415,16 @@ _EVENTS: dict[State, tuple[tuple[Event, _Question], ...]] = {
         (Event.REQUEST, Floor._request),
         (Event.NO_INPUT, Floor._no_input),
     ),
-    State.USER: ((Event.OFFSET, Floor._offset),),
+    State.USER: (
+        (Event.OFFSET, Floor._offset),
+        (Event.CHANGED, Floor._changed),
+        (Event.THOUGHT, Floor._thought),
+    ),
     State.PAUSE: (
         (Event.ONSET, Floor._onset),
         (Event.TURN_ENDS, Floor._turn_ends),
         (Event.NOTHING_SAID, Floor._nothing_said),
+        (Event.CHANGED, Floor._changed),
         (Event.THOUGHT, Floor._thought),
         (Event.NOD, Floor._nod),
     ),

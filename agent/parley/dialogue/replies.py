@@ -85,6 +85,8 @@ class Replies:
     def commit(self, number: int) -> None:
         self.let_go()  # the one before it, when both fall into one tick
         self._committed = number
+        if (speaking := self._making.get(number)) is not None:
+            speaking.wanted()
 
     def discard(self, number: int) -> None:
         speaking = self._making.pop(number, None)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from parley.dialogue.percepts import Sound
-from parley.minds.base import HandOver, HangUp, MindError, Reply, TextDelta, ToolCall
+from parley.minds.base import HandOver, HangUp, MindError, Reply, TextDelta, ToolCall, Urgent
 from parley_speech.types import SPEAKER_HZ, AudioChunk, SpeechStream, Synthesizer
 
 logger = logging.getLogger("parley.dialogue")
@@ -98,6 +98,11 @@ class Speaking:
     def held_ms(self) -> int:
         """Audio made and not yet taken."""
         return self._held * 1000 // SPEAKER_HZ
+
+    def wanted(self) -> None:
+        """Its turn is over: what was a guess is now waited for. Idempotent."""
+        if isinstance(self._reply, Urgent):
+            self._reply.wanted()
 
     def commit(self) -> None:
         """Its first sample is being played: its consequences happen. Idempotent."""

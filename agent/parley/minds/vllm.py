@@ -10,19 +10,33 @@ vLLM frees what it held within milliseconds.
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 
 import httpx
 
-from parley.minds.base import Context
-from parley.minds.vllm_messages import messages, tools
+from parley.minds.base import Context, MindError, OverlapOpinion, TextDelta
+from parley.minds.budget import Budget
+from parley.minds.context import Transcript
+from parley.minds.context_summary import Folding
+from parley.minds.judgement import Calibration, CalibrationError, load_calibration
+from parley.minds.judgement_vllm import Judge
+from parley.minds.speculation import Ask, SpeculationStats, SpeculativeReply, TurnBudget
+from parley.minds.vllm_messages import Message
 from parley.minds.vllm_options import VllmOptions
 from parley.minds.vllm_reply import VllmReply, unreachable
+from parley.minds.vllm_request import Composer, Served
 from parley_speech.types import EngineUnavailable, Grammar
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["VllmMind", "VllmOptions", "VllmSession"]
 
 MODELS_S = 5.0
 """Longest wait for the list of models."""
+BACKGROUND_S = 60.0
+"""Longest wait for a summary, which goes behind everything else."""
+UNBOUNDED = 1 << 30
 KEEPALIVE_S = 4.0
 """An idle connection is dropped before uvicorn, which vLLM runs on, drops it after 5 s."""
 
@@ -32,8 +46,11 @@ class VllmMind:
 
     def __init__(self, options: VllmOptions | None = None):
         self.options = options or VllmOptions.from_env()
+        self.speculation = SpeculationStats()
+        """Of all calls."""
+        self.served = Served(self.options.model)
+        self._calibration: Calibration | None = None
         self._client: httpx.AsyncClient | None = None
-        self._model = self.options.model
 
     async def start(self) -> None:
         """Opens the connections and checks that the model is served. Raises EngineUnavailable
@@ -42,16 +59,35 @@ class VllmMind:
             return
         client = _client(self.options)
         try:
-            self._model = _chosen(await _served(client, self.options), self.options)
+            self.served = _chosen(await _served(client, self.options), self.options)
+            await self._prepare_judgements(client)
         except BaseException:
             await client.aclose()
             raise
         self._client = client
 
+    async def _prepare_judgements(self, client: httpx.AsyncClient) -> None:
+        if self.options.calibration is None or not self.served.vllm:
+            return
+        try:
+            self._calibration = load_calibration(self.options.calibration, self.served.model)
+        except CalibrationError as error:
+            raise EngineUnavailable(str(error)) from error
+        if self._calibration is None:
+            logger.warning(
+                "%s holds nothing about %s: no judgements are made",
+                self.options.calibration,
+                self.served.model,
+            )
+            return
+        self.served = replace(self.served, end_token=await end_token(client, self.served.model))
+
     def session(self) -> VllmSession:
         if self._client is None:
             raise RuntimeError("VllmMind.session() before start(); await mind.start() first")
-        return VllmSession(self._client, self._model, self.options)
+        return VllmSession(
+            self._client, self.served, self.options, self._calibration, self.speculation
+        )
 
     async def aclose(self) -> None:
         client, self._client = self._client, None
@@ -60,38 +96,125 @@ class VllmMind:
 
 
 class VllmSession:
-    """The mind of one call. Holds nothing: each reply depends on its context alone."""
+    """The mind of one call: how it is written down, what guesses may cost, what was judged."""
 
-    def __init__(self, client: httpx.AsyncClient, model: str, options: VllmOptions):
-        self._client, self._model, self._options = client, model, options
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        served: Served,
+        options: VllmOptions,
+        calibration: Calibration | None,
+        stats: SpeculationStats,
+    ):
+        self._client, self._served, self._options = client, served, options
+        self._compose = Composer(options, served)
+        self._transcript = Transcript()
+        budget = Budget(_context_tokens(served, options))
+        self.folding = Folding(self._transcript, budget, self._complete, options.convention)
+        self._guesses = TurnBudget(options.speculative_turn_tokens, options.speculative_tokens)
+        self._stats = stats
+        self._measured: tuple[VllmReply, int] | None = None
+        """The latest request and its prompt's size in characters."""
+        self.judge: Judge | None = None
+        if calibration is not None:
+            self.judge = Judge(client, self._judgement, calibration, served.end_token)
 
-    def reply(self, context: Context) -> VllmReply:
-        return VllmReply(self._client, self._body(context), self._options)
+    def reply(self, context: Context) -> VllmReply | SpeculativeReply:
+        if context.said and not self._served.vllm:
+            raise MindError(f"{self._options.base_url} cannot continue a message; vLLM can")
+        self._measure()
+        written = self.folding.fit(context)
+        if context.speculative and self._served.vllm:
+            return SpeculativeReply(
+                lambda ask: self._leg(written, ask),
+                self._guesses,
+                self._stats,
+                on_commit=lambda: self._transcript.heard(context),
+            )
+        body = self._compose.reply(written, Ask(urgent=True))
+        return VllmReply(self._client, body, self._options, lambda: self._transcript.heard(context))
 
     def grammar(self) -> Grammar | None:
         """Anything may be said."""
         return None
 
+    def attend(self, context: Context, *, over_agent: bool) -> None:
+        if self.judge is not None:
+            self.judge.attend(context, over_agent=over_agent)
+
     def completeness(self, text: str) -> float | None:
-        """No opinion: the model is asked for answers only."""
-        return None
+        """What was judged of these words; None without a calibration, or not yet."""
+        return None if self.judge is None else self.judge.ends.get(text)
+
+    def overlap(self, text: str) -> OverlapOpinion | None:
+        return None if self.judge is None else self.judge.overlaps.get(text)
 
     async def aclose(self) -> None:
-        """Nothing to release; each reply is closed by who asked for it."""
+        """Replies are closed by who asked for them."""
+        await self.folding.aclose()
+        if self.judge is not None:
+            await self.judge.aclose()
 
-    def _body(self, context: Context) -> dict[str, object]:
-        body: dict[str, object] = {
-            "model": self._model,
-            "messages": messages(context, self._options.convention),
-            "max_tokens": self._options.max_tokens,
-            "stream": True,
-        }
-        if self._options.temperature is not None:
-            body["temperature"] = self._options.temperature
-        if context.tools:
-            body["tools"] = tools(context.tools)
-            body["tool_choice"] = context.tool_choice
-        return {**body, **self._options.extra_body}
+    def _leg(self, written: Context, ask: Ask) -> VllmReply:
+        leg = VllmReply(self._client, self._compose.reply(written, ask), self._options)
+        if not ask.said and not written.said:
+            self._measured = leg, self.folding.size(written)
+        return leg
+
+    def _measure(self) -> None:
+        """Learns from the latest request how long this call's words are in tokens."""
+        if self._measured is not None:
+            leg, size = self._measured
+            self.folding.meter.note(size, leg.usage.prompt_tokens)
+
+    def _judgement(self, context: Context) -> dict[str, object]:
+        return self._compose.judgement(self._transcript.written(context))
+
+    async def _complete(self, asked: list[Message], context: Context, max_tokens: int) -> str:
+        """An answer in the background. Raises MindError."""
+        limits = replace(self._options.limits, first_s=BACKGROUND_S, stall_s=BACKGROUND_S)
+        body = self._compose.background(asked, context, max_tokens)
+        reply = VllmReply(self._client, body, replace(self._options, limits=limits))
+        try:
+            return "".join([e.text async for e in reply if isinstance(e, TextDelta)])
+        finally:
+            await reply.aclose()
+
+
+def _context_tokens(served: Served, options: VllmOptions) -> int:
+    if options.context_tokens is not None:
+        return options.context_tokens
+    if served.max_model_len is None:
+        return UNBOUNDED
+    return max(1, served.max_model_len - options.max_tokens)
+
+
+async def end_token(client: httpx.AsyncClient, model: str) -> str:
+    """What the template puts behind a user's words: the difference between a closed turn and an
+    open one. Raises EngineUnavailable."""
+
+    where = client.base_url.join("../tokenize")
+
+    async def tokens(**how: bool) -> list[str]:
+        asked = {"model": model, "messages": [{"role": "user", "content": "hello"}], **how}
+        asked |= {"add_generation_prompt": False, "return_token_strs": True}
+        answer = await client.post(where, json=asked, timeout=MODELS_S)
+        return [str(token) for token in answer.json()["token_strs"]]
+
+    try:
+        closed = await tokens()
+        opened = await tokens(continue_final_message=True)
+    except (httpx.RequestError, ValueError, KeyError, TypeError) as error:
+        raise EngineUnavailable(
+            "the server cannot tell what ends a turn in its chat template "
+            f"({type(error).__name__}); judgements need vLLM's /tokenize"
+        ) from error
+    if closed[: len(opened)] != opened or len(closed) == len(opened):
+        raise EngineUnavailable(
+            f"the chat template of {model} marks no end of a user's turn; "
+            "unset the calibration to do without judgements"
+        )
+    return closed[len(opened)]
 
 
 def _client(options: VllmOptions) -> httpx.AsyncClient:
@@ -112,8 +235,8 @@ def _client(options: VllmOptions) -> httpx.AsyncClient:
     )
 
 
-async def _served(client: httpx.AsyncClient, options: VllmOptions) -> list[str]:
-    """Names of the models behind the endpoint."""
+async def _served(client: httpx.AsyncClient, options: VllmOptions) -> list[Served]:
+    """The models behind the endpoint."""
     where = options.base_url
     try:
         answer = await client.get("models", timeout=MODELS_S)
@@ -129,7 +252,7 @@ async def _served(client: httpx.AsyncClient, options: VllmOptions) -> list[str]:
             f"{where} refused the key ({answer.status_code}); set PARLEY_LLM_API_KEY"
         )
     try:
-        return [str(model["id"]) for model in json.loads(answer.content)["data"]]
+        return [_model(entry) for entry in json.loads(answer.content)["data"]]
     except (ValueError, KeyError, TypeError) as error:
         raise EngineUnavailable(
             f"{where}/models answered {answer.status_code} and no list of models; "
@@ -137,12 +260,23 @@ async def _served(client: httpx.AsyncClient, options: VllmOptions) -> list[str]:
         ) from error
 
 
-def _chosen(served: list[str], options: VllmOptions) -> str:
-    if not options.model and len(served) == 1:
-        return served[0]
-    if options.model in served:
-        return options.model
-    names = ", ".join(served) or "none"
+def _model(entry: dict[str, object]) -> Served:
+    longest = entry.get("max_model_len")
+    return Served(
+        str(entry["id"]),
+        vllm=entry.get("owned_by") == "vllm",
+        max_model_len=longest if isinstance(longest, int) else None,
+    )
+
+
+def _chosen(models: list[Served], options: VllmOptions) -> Served:
+    found = [model for model in models if model.model == options.model]
+    if not options.model and len(models) == 1:
+        found = models
+    if found:
+        vllm = found[0].vllm if options.vllm is None else options.vllm
+        return replace(found[0], vllm=vllm)
+    names = ", ".join(model.model for model in models) or "none"
     wanted = f"model {options.model!r} is not served" if options.model else "no model was chosen"
     raise EngineUnavailable(
         f"{wanted} at {options.base_url}; set PARLEY_LLM_MODEL to what it serves: {names}"
