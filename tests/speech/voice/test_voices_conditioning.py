@@ -33,7 +33,8 @@ _speaker = cache(SpeakerEncoder)
 
 @pytest.fixture
 def reference(tmp_path: Path) -> Path:
-    return saved(tmp_path, speech(4.01))
+    path: Path = saved(tmp_path, speech(4.01))
+    return path
 
 
 def _conditioner(tmp_path: Path) -> Conditioner:
@@ -48,8 +49,8 @@ def test_it_is_what_the_parts_give_cut_to_two_frames_a_token(
     tmp_path: Path, reference: Path
 ) -> None:
     got = _conditioner(tmp_path).condition(reference)
-    at_16k = read(reference, 16_000).astype(np.float32) / 32768
-    at_24k = read(reference, 24_000).astype(np.float32) / 32768
+    at_16k = read(reference, 16_000).astype(np.float32) / np.float32(32768)
+    at_24k = read(reference, 24_000).astype(np.float32) / np.float32(32768)
     tokens = SpeechTokenizer(TOKENIZER)(at_16k)
     assert len(tokens) == 101  # the tokenizer rounds up, the mel down: 200 frames
     assert got.tokens == tokens[:100]

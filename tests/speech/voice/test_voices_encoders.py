@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from parley_speech.voices.encoders import SpeakerEncoder, SpeechTokenizer
 from speech.voice.golden_files import GOLDEN, cases, worst
@@ -25,7 +27,7 @@ def test_tokens_of_a_waveform_are_the_original_s() -> None:
 def test_tokens_of_the_original_s_features_at_two_lengths() -> None:
     golden, tokenizer = cases("s3tokenizer-v2"), SpeechTokenizer(TOKENIZER)
 
-    def ids(mel):  # type: ignore[no-untyped-def]
+    def ids(mel: NDArray[Any]) -> Any:
         return tokenizer._run(mel, np.array([mel.shape[2]], np.int32)).tolist()
 
     assert ids(golden["in/mel"][:1]) == golden["ids"][:1].tolist()

@@ -30,7 +30,8 @@ def library(tmp_path: Path) -> VoiceLibrary:
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
-    return saved(tmp_path, speech(8.0))
+    path: Path = saved(tmp_path, speech(8.0))
+    return path
 
 
 def test_an_added_voice_is_found_again(library: VoiceLibrary, recording: Path) -> None:
