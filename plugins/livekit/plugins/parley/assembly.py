@@ -114,13 +114,10 @@ def _mind(parts: Parts) -> Mind:
     if name == "flow":
         mind: Mind = kind(parts.flow or "front_desk")
     elif name == "vllm":
-        from dataclasses import replace
+        from parley.minds.endpoints import Endpoints, vllm_options
 
-        from parley.minds.vllm_options import VllmOptions
-
-        env = VllmOptions.from_env()
-        base_url, model = parts.base_url or env.base_url, parts.model or env.model
-        mind = kind(replace(env, base_url=base_url, model=model))
+        options = vllm_options(parts.base_url, parts.model)
+        mind = Endpoints({o.base_url: kind(o) for o in options})
     else:
         mind = kind()
     return mind
