@@ -2,61 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
+import soxr
 
 from parley_speech import audio
-from parley_speech.echo import ECHO_THRESHOLD, IDLE_MS, EchoCanceller, EchoLikelihood
-from parley_speech.echo_path import (
-    MAX_DELAY_MS,
-    DelayLine,
-    DelayTracker,
-    EchoPower,
-    LinearEcho,
-)
-from parley_speech.types import Cleaned, EngineUnavailable, Pcm
+from parley_speech.echo import ECHO_THRESHOLD, GONE_FRAMES, IDLE_MS, EchoCanceller, EchoLikelihood
+from parley_speech.types import Cleaned, Pcm
 from parley_speech.vad.silero import SileroVad
+from speech.echo_sounds import DATA, START_MS, agent, echo_of, user_over, voice
 
-DATA = Path(__file__).parents[1] / "data" / "audio"
-START_MS = 500  # where the agent begins
-
-
-def voice(*names: str, seconds: float) -> Pcm:
-    """Clips in a row at -22 dBFS after START_MS of silence, silence to the end."""
-    out = np.zeros(int(16000 * seconds), np.int16)
-    said = np.concatenate([audio.read(DATA / f"{name}.flac", 16000) for name in names])
-    said = audio.scaled(said, -22.0 - audio.level_dbfs(said))[: out.size - 16 * START_MS]
-    out[16 * START_MS : 16 * START_MS + said.size] = said
-    return out
-
-
-def agent(seconds: float = 5.0) -> Pcm:
-    return voice("read_lj001_0006", "human_vm_intro", seconds=seconds)
-
-
-def echo_of(far: Pcm, delay_ms: int, gain_db: float, *, room: bool = False) -> Pcm:
-    """``far`` out of the loudspeaker and back, with a microphone's own faint noise."""
-    rng = np.random.default_rng(delay_ms)
-    response = np.zeros(16 * delay_ms + 6400)
-    response[16 * delay_ms] = 1.0
-    if room:  # 60 dB in 0.4 s, direct sound 2 dB over the rest
-        tail = rng.standard_normal(6400) * 10.0 ** (-3 * np.arange(6400) / 6400)
-        response[16 * delay_ms :] += tail * np.sqrt(10**-0.2 / np.square(tail).sum())
-    response *= 10 ** (gain_db / 20) / np.sqrt(np.square(response).sum())
-    size = far.size + response.size
-    wet = np.fft.irfft(np.fft.rfft(far, size) * np.fft.rfft(response, size), size)[: far.size]
-    return audio.to_pcm(wet + 5 * rng.standard_normal(far.size))
-
-
-def user_over(mic: Pcm, name: str, at_ms: int, level_dbfs: float) -> Pcm:
-    said = audio.read(DATA / f"{name}.flac", 16000)
-    said = audio.scaled(said, level_dbfs - audio.level_dbfs(said))[: mic.size - 16 * at_ms]
-    out = mic.astype(np.float64)
-    out[16 * at_ms : 16 * at_ms + said.size] += said
-    return audio.to_pcm(out)
+RECORDED = DATA.parent / "echo"
 
 
 def run(canceller: EchoCanceller, mic: Pcm, far: Pcm) -> list[Cleaned]:
@@ -182,6 +140,95 @@ def test_an_echo_whose_delay_jumps_is_found_again() -> None:
     assert user_frames(cleaned) == []
 
 
+# --- what networks do -----------------------------------------------------------------------
+
+
+def in_steps(canceller: EchoCanceller, mic: Pcm, far: Pcm, counts: list[int]) -> list[Cleaned]:
+    """One loudspeaker frame a tick and as many microphone frames as ``counts`` has for it; a
+    microphone frame meets what was played up to the tick before."""
+    cleaned, waiting, heard = [], np.empty(0, np.int16), iter(audio.frames(mic, 320))
+    for played, count in zip(audio.frames(far, 320), counts, strict=True):
+        for _ in range(count):
+            cleaned.append(canceller.process(next(heard), waiting))
+            waiting = np.empty(0, np.int16)
+        waiting = np.concatenate((waiting, played))
+    return cleaned
+
+
+def test_an_echo_recorded_through_stalls_never_looks_like_a_user_for_long() -> None:
+    """See the folder's README. What is left opens for a frame or two, and stops nobody."""
+    mic = audio.read(RECORDED / "stalls_microphone.flac", 16000)
+    far = audio.read(RECORDED / "stalls_loudspeaker.flac", 16000)
+    counts = json.loads((RECORDED / "stalls_frames.json").read_text())
+    assert len(user_frames(in_steps(EchoCanceller(), mic, far, counts))) <= 2
+
+
+def test_in_what_steps_the_sides_come_is_nothing_to_the_delay() -> None:
+    far = agent(4.0)
+    mic = echo_of(far, 120, -12)
+    rng = np.random.default_rng(3)
+    counts: list[int] = []
+    while len(counts) < 200:  # stalls of up to 0.2 s of either side, caught up at once
+        still = int(rng.integers(1, 10))
+        counts += [0] * still + [still + 1] if rng.random() < 0.5 else [1] * still
+    counts = counts[:200]
+    counts[-1] += 200 - sum(counts)
+    assert user_frames(in_steps(EchoCanceller(), mic, far, counts)) == []
+
+
+@pytest.mark.parametrize("ppm", [-100, 100])
+def test_clocks_may_drift(ppm: int) -> None:
+    far = agent(6.0)
+    mic = echo_of(far, 120, -12, room=True)
+    drifted = audio.to_pcm(soxr.resample(mic.astype(np.float64), 1.0, 1.0 + ppm * 1e-6))
+    drifted = np.resize(drifted, mic.size)
+    assert user_frames(run(EchoCanceller(), drifted, far)) == []
+
+
+@pytest.mark.parametrize("delay_ms", [80, 200])
+@pytest.mark.parametrize("gain_db", [-6, -12, -24])
+def test_a_jitter_buffer_that_moves_the_echo_every_half_second(delay_ms: int, gain_db: int) -> None:
+    """By up to 60 ms, either way; whatever is lost or said twice by it."""
+    far = agent(5.0)
+    rng = np.random.default_rng(delay_ms - gain_db)
+    pieces = [
+        echo_of(far, delay_ms + int(rng.integers(-60, 61)), gain_db)[at : at + 8000]
+        for at in range(0, far.size, 8000)
+    ]
+    assert user_frames(run(EchoCanceller(), np.concatenate(pieces), far)) == []
+
+
+def test_a_stall_that_moves_the_echo_by_half_a_second_and_back() -> None:
+    far = agent(6.0)
+    near, late = echo_of(far, 100, -12), echo_of(far, 620, -12)
+    mic = np.concatenate((near[:40_000], late[40_000:64_000], near[64_000:]))
+    assert user_frames(run(EchoCanceller(), mic, far)) == []
+
+
+def test_a_user_over_an_echo_that_moves_is_heard() -> None:
+    far, at_ms = agent(6.0), 3000
+    near, late = echo_of(far, 100, -12), echo_of(far, 180, -12)
+    mic = np.concatenate((near[: 16 * at_ms], late[16 * at_ms :]))
+    heard = user_frames(
+        run(EchoCanceller(), user_over(mic, "caller_check_order_12345", at_ms, -22.0), far)
+    )
+    assert at_ms < heard[0] < at_ms + 500
+
+
+def test_who_puts_a_headset_on_is_heard_again_however_softly_they_speak() -> None:
+    far = voice("read_lj001_0006", "human_vm_intro", "read_lj001_0013", seconds=9.0)
+    echo = echo_of(far, 120, -12)
+    echo[16 * 2500 :] = 0
+    mic = user_over(echo, "read_jfk", 4500, -38.0)
+    canceller = EchoCanceller()
+    before = run(canceller, mic[: 16 * 2500], far[: 16 * 2500])
+    assert canceller.delay_ms is not None and user_frames(before) == []
+    after = run(canceller, mic[16 * 2500 :], far[16 * 2500 :])
+    alone = user_frames(run(EchoCanceller(), mic[16 * 2500 :], np.zeros_like(far[16 * 2500 :])))
+    assert GONE_FRAMES * 20 < 4500 - 2500  # it was silent for long enough to notice
+    assert len(user_frames(after)) >= 0.95 * len(alone)
+
+
 # --- the contract ---------------------------------------------------------------------------
 
 
@@ -225,39 +272,31 @@ def test_a_silent_microphone_while_the_agent_speaks_is_no_echo() -> None:
     assert not joined(cleaned).any()
 
 
-@pytest.mark.parametrize("name", ["mic", "far"])
-@pytest.mark.parametrize(
-    "bad", [np.zeros(0, np.int16), np.zeros(480, np.int16), np.zeros(320, np.float32)]
-)
-def test_wrong_frames_are_refused_by_name(name: str, bad: Pcm) -> None:
+@pytest.mark.parametrize(("name", "shape"), [("mic", r"\(320,\)"), ("far", r"\(320·k,\)")])
+@pytest.mark.parametrize("bad", [np.zeros(500, np.int16), np.zeros(320, np.float32)])
+def test_wrong_frames_are_refused_by_name(name: str, shape: str, bad: Pcm) -> None:
     frames = {"mic": np.zeros(320, np.int16), "far": np.zeros(320, np.int16), name: bad}
-    with pytest.raises(ValueError, match=rf"{name}: expected int16 of shape \(320,\)"):
+    with pytest.raises(ValueError, match=f"{name}: expected int16 of shape {shape}"):
         EchoCanceller().process(**frames)
-    with pytest.raises(ValueError, match=rf"{name}: expected int16 of shape \(320,\)"):
+    with pytest.raises(ValueError, match=f"{name}: expected int16 of shape {shape}"):
         EchoLikelihood().push(**frames)
 
 
-@pytest.mark.parametrize("hint", [-1.0, 601.0])
+@pytest.mark.parametrize("hint", [-1.0, 2001.0])
 def test_a_hint_out_of_reach_is_refused(hint: float) -> None:
-    with pytest.raises(ValueError, match="delay_hint_ms must be between 0 and 600"):
+    with pytest.raises(ValueError, match="delay_hint_ms must be between 0 and 2000"):
         EchoCanceller(hint)
-
-
-def test_without_livekit_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "livekit", None)
-    with pytest.raises(EngineUnavailable, match="pip install livekit"):
-        EchoCanceller()
 
 
 # --- likelihood -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("delay_ms", [20, 40, 120, 250, 400, 590])
+@pytest.mark.parametrize("delay_ms", [20, 40, 120, 250, 400, 1400])
 @pytest.mark.parametrize("gain_db", [-6, -30])
 def test_an_echo_is_recognised_in_the_first_second_of_the_first_reply(
     delay_ms: int, gain_db: int
 ) -> None:
-    far = agent(2.2)
+    far = agent(2.2 + delay_ms / 1000)
     mic = echo_of(far, delay_ms, gain_db)
     scores = likelihoods(mic, far)
     loud = [i for i, f in enumerate(audio.frames(mic, 320)) if audio.level_dbfs(f) > -55]
@@ -279,7 +318,7 @@ def test_the_louder_the_user_over_the_echo_the_lower() -> None:
         mic = user_over(echo, "caller_check_order_12345", at_ms, -34.0 + over_db)
         means.append(float(np.mean(likelihoods(mic, far)[at_ms // 20 + 5 : at_ms // 20 + 60])))
     assert means[0] > means[1] > means[2]
-    assert means[2] < 0.25
+    assert means[2] < 0.3
 
 
 def test_the_hint_does_not_hold_where_it_is_wrong() -> None:
@@ -287,90 +326,3 @@ def test_the_hint_does_not_hold_where_it_is_wrong() -> None:
     canceller = EchoCanceller(delay_hint_ms=400)
     run(canceller, echo_of(far, 120, -12), far)
     assert canceller.delay_ms == pytest.approx(120, abs=2)
-
-
-# --- parts ----------------------------------------------------------------------------------
-
-
-def as_float(pcm: Pcm) -> list[np.ndarray]:
-    return [frame.astype(np.float32) for frame in audio.frames(pcm, 320)]
-
-
-@pytest.mark.parametrize("delay_ms", [0, 33, 200, MAX_DELAY_MS])
-def test_the_tracker_finds_the_delay(delay_ms: int) -> None:
-    far = agent(2.5)
-    tracker = DelayTracker()
-    for m, f in zip(as_float(echo_of(far, delay_ms, -12)), as_float(far), strict=True):
-        tracker.push(m, f)
-    assert tracker.delay_ms == pytest.approx(delay_ms, abs=0.3)
-
-
-def test_the_tracker_finds_nothing_where_there_is_nothing() -> None:
-    far = agent()
-    mic = user_over(np.zeros_like(far), "read_jfk", 300, -25.0)
-    tracker = DelayTracker()
-    for m, f in zip(as_float(mic), as_float(far), strict=True):
-        tracker.push(m, f)
-    assert tracker.delay_ms is None
-
-
-def test_looking_only_near_the_known_delay_gives_the_same_shares() -> None:
-    far = agent(2.0)
-    tracker = DelayTracker()
-    for m, f in zip(as_float(echo_of(far, 100, -6)), as_float(far), strict=True):
-        tracker.push(m, f)
-    energy = float(tracker._mic @ tracker._mic)
-    near = tracker._near(100.0)
-    np.testing.assert_allclose(
-        tracker._correlate_near(near, energy), tracker._correlate(energy)[near], atol=1e-3
-    )
-
-
-def test_the_filter_learns_a_room_to_15_db_in_two_seconds() -> None:
-    far = agent()
-    mic = echo_of(far, 10, -12, room=True)
-    path = LinearEcho()
-    pairs = zip(as_float(mic), as_float(far), strict=True)
-    left = np.concatenate([path.push(m, f) for m, f in pairs])
-    later = slice(16 * (START_MS + 2000), 16 * (START_MS + 4000))
-    assert audio.level_dbfs(audio.to_pcm(left[later])) < audio.level_dbfs(mic[later]) - 13
-
-
-def test_the_filter_without_an_echo_leaves_the_user_alone() -> None:
-    far = agent()
-    mic = user_over(np.zeros_like(far), "read_jfk", 300, -25.0)
-    path = LinearEcho()
-    pairs = zip(as_float(mic), as_float(far), strict=True)
-    out = audio.to_pcm(np.concatenate([path.push(m, f) for m, f in pairs]))
-    change = audio.to_pcm(out.astype(np.float64) - mic)
-    assert audio.level_dbfs(change) < audio.level_dbfs(mic) - 12
-
-
-def test_power_learns_the_level_of_an_echo_it_cannot_predict_sample_by_sample() -> None:
-    """Noise of the same power as what was played, with another waveform."""
-    rng = np.random.default_rng(0)
-
-    def noise(level: float) -> np.ndarray:
-        return (level * rng.standard_normal(320)).astype(np.float32)
-
-    def spectrum(last: np.ndarray, now: np.ndarray) -> np.ndarray:
-        return (np.abs(np.fft.rfft(np.concatenate((last, now)))) ** 2).astype(np.float32)
-
-    power, last = EchoPower(), noise(0)
-    for _ in range(30):
-        now = noise(1000)
-        share = power.push(noise(300), spectrum(last, now))
-        power.learn()
-        last = now
-    assert share > 0.8
-    louder = [power.push(noise(1200), spectrum(last, last)) for _ in range(5)]
-    assert max(louder[2:]) < 0.15
-
-
-def test_the_delay_line_gives_what_was_played_that_long_ago() -> None:
-    line, sound = DelayLine(), np.arange(6400, dtype=np.float32)
-    for at in range(0, 6400, 320):
-        line.push(sound[at : at + 320])
-    np.testing.assert_array_equal(line.read(0.0), sound[-320:])
-    np.testing.assert_array_equal(line.read(100.0), sound[-320 - 1600 : -1600])
-    assert not line.read(10_000.0).any()  # before the beginning: silence

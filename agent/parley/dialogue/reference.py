@@ -1,28 +1,29 @@
-"""What we played, as the echo canceller wants it: 16 kHz, one frame per microphone frame."""
+"""What we played, as the echo canceller wants it: 16 kHz, and not a frame more or less."""
 
 from __future__ import annotations
-
-from collections import deque
 
 import numpy as np
 
 from parley_speech.types import MIC_FRAME, MIC_HZ, SPEAKER_FRAME, SPEAKER_HZ, Pcm
 
-_MOST = 10
-"""Frames that may wait; more would move the reference out of the canceller's window."""
+_MOST = 100
+"""Frames that may wait (2 s) while nothing comes from the microphone."""
 
 
 class FarEnd:
-    """A short queue of played frames. Both sides run at 50 frames a second on average; when the
-    microphone pauses, the oldest frames go, and when it hurries, silence is given."""
+    """Collects what is played until the microphone brings its next frame.
+
+    Nothing is put in and nothing left out, however unevenly the two sides come: the canceller
+    counts both, and a frame lost here would move every delay that it knows."""
 
     def __init__(self) -> None:
-        self._frames: deque[Pcm] = deque(maxlen=_MOST)
+        self._frames: list[Pcm] = []
         self._silence = np.zeros(MIC_FRAME, np.int16)
         self._last = 0.0
 
     def put(self, pcm: Pcm) -> None:
         """A loudspeaker frame (480,) at 24 kHz."""
+        del self._frames[: 1 - _MOST]
         if not pcm.any():
             self._frames.append(self._silence)
             self._last = 0.0
@@ -30,8 +31,9 @@ class FarEnd:
         self._frames.append(self._down(pcm))
 
     def take(self) -> Pcm:
-        """The next reference frame (320,)."""
-        return self._frames.popleft() if self._frames else self._silence
+        """All that was played since the last call, (320·k,), oldest first; k may be 0."""
+        frames, self._frames = self._frames, []
+        return np.concatenate(frames) if frames else np.empty(0, np.int16)
 
     def _down(self, pcm: Pcm) -> Pcm:
         """24 to 16 kHz, linear between samples after a short low-pass: a reference for a canceller

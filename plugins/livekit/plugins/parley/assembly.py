@@ -30,7 +30,7 @@ class Parts:
     asr: str | Recognizer = "pocketsphinx"
     vad: str | Callable[[], Vad] = "fusion"
     canceller: Callable[[], Canceller] | None = None
-    """Makes a call's echo canceller; None: LiveKit's, with our echo likelihood."""
+    """Makes a call's echo canceller; None: ours."""
     overlap: Callable[[], OverlapSense] | None = None
     """Makes a call's overlap classifier; None: ours."""
     flow: str | None = None
