@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,10 @@ def tiny_chat() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def vllm_url(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``http://127.0.0.1:PORT/v1`` of a server that serves the model as ``tiny``."""
-    log = tmp_path_factory.mktemp("vllm") / "vllm.log"
-    command = [vllm_python(), str(SCRIPTS / "vllm_cpu.py"), str(tiny_chat)]
+@contextmanager
+def serving(model: Path, log: Path) -> Iterator[tuple[str, int]]:
+    """A server of its own: its URL, and the process id of ``vllm_cpu.py``, whose child it is."""
+    command = [vllm_python(), str(SCRIPTS / "vllm_cpu.py"), str(model)]
     # The pipe is the leash: the server ends with the tests, however these end.
     with subprocess.Popen(
         [*command, "--log", str(log), "--restarts", "0", "--until-stdin-closes"],
@@ -58,9 +58,16 @@ def vllm_url(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         if not said.startswith("ready "):
             rest = server.communicate()[0]
             pytest.fail(f"vLLM did not start: {said}{rest}")
-        yield said.split()[1]
+        yield said.split()[1], server.pid
         server.stdin.close()
         server.wait(60)
+
+
+@pytest.fixture(scope="module")
+def vllm_url(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``http://127.0.0.1:PORT/v1`` of a server that serves the model as ``tiny``."""
+    with serving(tiny_chat, tmp_path_factory.mktemp("vllm") / "vllm.log") as (url, _):
+        yield url
 
 
 def _require_vllm() -> None:
