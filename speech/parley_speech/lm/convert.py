@@ -18,10 +18,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from parley_speech.lm.checkpoint import BACKBONE, WEIGHTS, LmCheckpoint
 from parley_speech.lm.errors import CheckpointError
@@ -124,11 +121,11 @@ def write_safetensors(
     progress(end, end, "done")
 
 
-def _bytes(value: Tensor) -> NDArray[np.uint8]:
+def _bytes(value: Tensor) -> memoryview:
     import torch
 
-    whole: NDArray[np.uint8] = value.contiguous().view(torch.uint8).numpy().reshape(-1)
-    return whole
+    whole: Any = value.contiguous().view(torch.uint8).numpy().reshape(-1)
+    return memoryview(whole)
 
 
 def main() -> None:

@@ -60,7 +60,8 @@ class SpeechQwen2:
         kind = getattr(torch, dtype)
         config = Qwen2Config.from_dict(checkpoint.merged_config())
         with torch.device("meta"):
-            self._model: Any = Qwen2Model(config)
+            backbone: Any = Qwen2Model
+            self._model = backbone(config)
         names = [name for name in checkpoint.merged_names() if name.startswith("model.")]
         tensors = {name.removeprefix("model."): checkpoint.merged(name).to(kind) for name in names}
         self._model.load_state_dict(tensors, assign=True, strict=True)

@@ -3,7 +3,7 @@
 vLLM's engine core is a process of its own. When it dies, running utterances end with `EngineDied`
 and it is started again; new utterances wait meanwhile, as many as may wait.
 
-What vLLM leaves to its caller, and what is done about it here (0.32; see vllm-notes in the tests):
+What vLLM leaves to its caller, and what is done about it here (0.32):
 
 - a session longer than ``max_model_len`` kills the whole engine: plans are bounded by `context`;
 - an idle session (waiting for text) holds a place in the batch and its KV blocks, and a starved
@@ -211,8 +211,9 @@ class VllmSession:
         from vllm.engine.protocol import StreamingInput
 
         while (segment := await self._segments.get()) is not None:
+            prompt: Any = TokensPrompt(prompt_token_ids=list(segment.feed))
             yield StreamingInput(
-                prompt=TokensPrompt(prompt_token_ids=list(segment.feed)),
+                prompt=prompt,
                 sampling_params=self._params(segment),
             )
 
@@ -404,7 +405,7 @@ def _plugin_is_installed() -> bool:
 def _stat_logger(stats: EngineStats) -> Callable[[Any, int], Any]:
     from vllm.v1.metrics.loggers import StatLoggerBase
 
-    class Listener(StatLoggerBase):  # type: ignore[misc]  # vLLM has no types for it
+    class Listener(StatLoggerBase):
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
             """vLLM makes one for each engine."""
 

@@ -9,8 +9,8 @@ per request and does not meet vLLM's limit of 1,024 allowed ids on GPUs.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.distributed import get_pp_group
@@ -19,7 +19,9 @@ from vllm.model_executor.models.qwen2 import Qwen2ForCausalLM
 from parley_speech.lm.vocabulary import MergedVocabulary
 
 
-class SpeechQwen2ForCausalLM(Qwen2ForCausalLM):  # type: ignore[misc]  # vLLM has no types for it
+class SpeechQwen2ForCausalLM(Qwen2ForCausalLM):
+    lm_head: Any
+
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         config = vllm_config.model_config.hf_config
@@ -33,7 +35,7 @@ class SpeechQwen2ForCausalLM(Qwen2ForCausalLM):  # type: ignore[misc]  # vLLM ha
     def compute_logits(self, hidden_states: Tensor) -> Tensor:
         """hidden_states (n, hidden) -> scores (n, merged vocabulary), -inf but for speech."""
         spoken = self.lm_head(hidden_states).float()
-        scores = spoken.new_full((len(spoken), self.vocabulary_size), float("-inf"))
+        scores: Tensor = spoken.new_full((len(spoken), self.vocabulary_size), float("-inf"))
         scores[:, self.ids.offset : self.ids.offset + self.ids.head_rows] = spoken
         return scores
 
@@ -45,7 +47,3 @@ class SpeechQwen2ForCausalLM(Qwen2ForCausalLM):  # type: ignore[misc]  # vLLM ha
         )
         loaded: set[str] = super().load_weights(cut)
         return loaded
-
-
-# torch is named so that a type checker without vLLM's types still sees what is used here.
-assert issubclass(SpeechQwen2ForCausalLM, torch.nn.Module)

@@ -62,7 +62,7 @@ class _Request:
         )
 
 
-class TokenSampler(LogitsProcessor):  # type: ignore[misc]  # vLLM has no types for it
+class TokenSampler(LogitsProcessor):
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self._requests: dict[int, _Request] = {}
 
@@ -91,7 +91,7 @@ def _request(
     said = (params.extra_args or {}).get(KEY)
     if said is None:
         return None
-    allowed = {
+    allowed: dict[str, Any] = {
         name: tuple(value) if isinstance(value, (list, tuple)) else value
         for name, value in said["allowed"].items()
     }
