@@ -17,23 +17,24 @@ from livekit.plugins.parley.version import __version__
 if TYPE_CHECKING:
     from livekit.plugins.parley.full_duplex import FullDuplex
     from livekit.plugins.parley.room_output import RoomOutput
-    from livekit.plugins.parley.session_options import (
+    from livekit.plugins.parley.room_start import start
+    from livekit.plugins.parley.session_fit import (
         SessionWouldFight,
         full_duplex_session,
         session_options,
     )
-    from livekit.plugins.parley.start import start
     from livekit.plugins.parley.stt import STT
     from livekit.plugins.parley.tts import TTS
     from livekit.plugins.parley.vad import VAD
 
+# No module may be named as what it offers: importing it would put the module in its place here.
 _WHERE = {
     "FullDuplex": "full_duplex",
     "RoomOutput": "room_output",
-    "SessionWouldFight": "session_options",
-    "full_duplex_session": "session_options",
-    "session_options": "session_options",
-    "start": "start",
+    "SessionWouldFight": "session_fit",
+    "full_duplex_session": "session_fit",
+    "session_options": "session_fit",
+    "start": "room_start",
     "STT": "stt",
     "TTS": "tts",
     "VAD": "vad",

@@ -10,9 +10,9 @@ from typing import Any
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, JobContext
 from livekit.plugins.parley.full_duplex import FullDuplex
+from livekit.plugins.parley.room_start import start
 from livekit.plugins.parley.session import FullDuplexSession
 from livekit.plugins.parley.settings import Settings
-from livekit.plugins.parley.start import start
 
 from parley.dialogue import events as ev
 from parley.report.journal import Journal

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from livekit.agents import AgentSession, get_job_context, llm
 from livekit.plugins.parley.assembly import Engines, Parts
 from livekit.plugins.parley.session import FullDuplexSession
-from livekit.plugins.parley.session_options import require_session_that_fits
+from livekit.plugins.parley.session_fit import require_session_that_fits
 
 from parley.dialogue import events as ev
 from parley.dialogue.floor import FloorPolicy

@@ -15,7 +15,7 @@ from livekit.agents import Agent, AgentServer, JobContext, JobProcess
 from livekit.plugins.parley.assembly import Engines
 from livekit.plugins.parley.call import Call
 from livekit.plugins.parley.full_duplex import FullDuplex
-from livekit.plugins.parley.session_options import full_duplex_session
+from livekit.plugins.parley.session_fit import full_duplex_session
 from livekit.plugins.parley.settings import Settings
 
 logger = logging.getLogger("livekit.plugins.parley")

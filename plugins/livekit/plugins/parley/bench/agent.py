@@ -24,7 +24,7 @@ from livekit.plugins.parley.assembly import Engines, Parts
 from livekit.plugins.parley.call import Call
 from livekit.plugins.parley.full_duplex import FullDuplex
 from livekit.plugins.parley.session import FullDuplexSession
-from livekit.plugins.parley.session_options import full_duplex_session
+from livekit.plugins.parley.session_fit import full_duplex_session
 from livekit.plugins.parley.settings import Settings
 
 from parley.bench import instant
