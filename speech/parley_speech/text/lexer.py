@@ -84,8 +84,8 @@ def _past_space(text: str, at: int) -> int:
 def _complete(text: str, at: int, ended: bool) -> tuple[int | None, int | None]:
     """Where the lexeme at ``at`` ends and, if it is one, its pause; None: not known yet."""
     if (markup := _markup(text, at, ended)) is not None:
-        end, pause_ms = markup
-        return (end if ended or end < len(text) else None), pause_ms
+        past, pause_ms = markup
+        return (past if ended or past < len(text) else None), pause_ms
     end = _word_end(text, at, ended)
     if end is not None and not ended and end == len(text):
         return None, None
