@@ -134,7 +134,7 @@ class FloorPolicy:
     """... and while the voice still sounds."""
     likely: float = 0.7
     """P(finished) from which they are worth one at once."""
-    most_starts: int = 4
+    most_starts: int = 6
     """Speculated replies of one turn; half of them, rounded down, may be made while the voice
     sounds. 0: none, replies are asked for when the turn is over."""
 

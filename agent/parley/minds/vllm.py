@@ -82,6 +82,18 @@ class VllmMind:
             return
         self.served = replace(self.served, end_token=await end_token(client, self.served.model))
 
+    @property
+    def client(self) -> httpx.AsyncClient | None:
+        """The connections, for measurements; None unless it is started."""
+        return self._client
+
+    async def learn_end_token(self) -> None:
+        """What ends a user's turn, where no calibration has asked for it. Raises
+        EngineUnavailable."""
+        if self._client is not None and not self.served.end_token:
+            token = await end_token(self._client, self.served.model)
+            self.served = replace(self.served, end_token=token)
+
     def session(self) -> VllmSession:
         if self._client is None:
             raise RuntimeError("VllmMind.session() before start(); await mind.start() first")

@@ -1,0 +1,117 @@
+"""``parley bench mind``: the figures of the mind on a real vLLM.
+
+Parts: ``latency`` (what is added to a bare request), ``aborts``, ``prefix`` (the prefix cache),
+``judgements`` (calibration and speed), ``guessing`` (against a model of exactly 200 ms).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parley.bench import (
+    mind_examples,
+    mind_judgements,
+    mind_latency,
+    mind_prefix,
+    mind_speculation,
+)
+from parley.bench.figures import Figure
+from parley.bench.mind_calibration import Curve
+from parley.bench.mind_report import MindRun
+from parley.bench.mind_server import vllm
+from parley.minds.vllm_options import VllmOptions
+
+PARTS = ("judgements", "latency", "aborts", "prefix", "guessing")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    rounds: int
+    aborts: int
+    calls: int
+    examples: int
+    """Of each kind, for the calibration."""
+    timed: int
+    repeats: int
+
+
+FULL = Sizes(rounds=60, aborts=1000, calls=5, examples=600, timed=300, repeats=2)
+QUICK = Sizes(rounds=10, aborts=40, calls=2, examples=100, timed=40, repeats=1)
+
+
+@dataclass
+class _Found:
+    figures: list[Figure] = field(default_factory=list)
+    curves: dict[str, Curve] = field(default_factory=dict)
+
+
+def run(
+    out: Path,
+    *,
+    url: str | None = None,
+    only: str | None = None,
+    quick: bool = False,
+    seed: int = 1,
+    clips: Path = Path("tests/data/audio"),
+    tell: Tell = print,
+) -> MindRun:
+    """Measures; ``tell`` is told of the progress. Without ``url`` a server is started.
+
+    Raises ServerUnavailable, EngineUnavailable, ValueError (an unknown part)."""
+    if only is not None and only not in PARTS:
+        raise ValueError(f"there is no part {only!r}; there are {', '.join(PARTS)}")
+    parts = PARTS if only is None else (only,)
+    began = time.monotonic()
+    sizes = QUICK if quick else FULL
+    found = _Found()
+    if set(parts) - {"guessing"}:
+        tell("starting vLLM" if url is None else f"asking {url}")
+        with vllm(url, out / "vllm.log") as server:
+            for part in parts:
+                if part != "guessing":
+                    asyncio.run(_part(part, server, out, sizes, seed, found, tell))
+    if "guessing" in parts:
+        figures, _ = asyncio.run(mind_speculation.figures(clips, sizes.repeats, tell))
+        found.figures += figures
+    where = url or "vLLM on this CPU with the tiny chat model"
+    return MindRun(found.figures, found.curves, where, time.monotonic() - began, quick)
+
+
+async def _part(
+    part: str, url: str, out: Path, sizes: Sizes, seed: int, found: _Found, tell: Tell
+) -> None:
+    match part:
+        case "latency":
+            found.figures += await mind_latency.added(url, sizes.rounds, tell)
+        case "aborts":
+            found.figures += await mind_latency.aborts(url, sizes.aborts, tell)
+        case "prefix":
+            known = out / "calibration.json"
+            calibration = known if known.is_file() else None
+            found.figures.append(await mind_prefix.hits(url, sizes.calls, calibration, tell))
+        case "judgements":
+            await _judgements(url, out, sizes, seed, found, tell)
+
+
+async def _judgements(
+    url: str, out: Path, sizes: Sizes, seed: int, found: _Found, tell: Tell
+) -> None:
+    options = VllmOptions(base_url=url, convention="", max_tokens=64)
+    fitted = await mind_judgements.calibrate(
+        options, mind_examples.tiny(seed, sizes.examples), tell
+    )
+    mind_judgements.write(out / "calibration.json", fitted)
+    found.curves |= {
+        "end of turn, raw": fitted.end_raw,
+        "end of turn, calibrated": fitted.end_curve,
+        "wants the floor, raw": fitted.overlap_raw,
+        "wants the floor, calibrated": fitted.overlap_curve,
+    }
+    found.figures += await mind_judgements.timed(
+        options, mind_examples.tiny(seed + 1, sizes.timed // 2), tell
+    )

@@ -1,0 +1,205 @@
+"""What the mind adds to a bare request; how soon vLLM is free of a reply that is thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+from parley.bench.figures import Figure, Goal
+from parley.bench.mind_server import Metrics
+from parley.minds.base import Cause, Context, Said, TextDelta
+from parley.minds.speculation import SpeculativeReply
+from parley.minds.vllm import VllmMind, VllmOptions
+from parley.minds.vllm_messages import messages
+
+ADDED_MS = 3.0
+ABORT_MS = 50.0
+CALLS = (1, 8)
+STAGES = (1, 2, 4, 8)
+"""Deltas after which a reply is thrown away."""
+GIVE_UP_S = 10.0
+QUESTION = Context(
+    Cause.USER,
+    (
+        Said("user", "hello"),
+        Said("agent", "Hello! How can I help you today?"),
+        Said("user", "what are your opening hours"),
+    ),
+    instructions="You are the voice of a small shop.",
+)
+STORY = Context(Cause.USER, (Said("user", "Tell me a long story."),))
+Tell = Callable[[str], None]
+
+
+# --- what is added --------------------------------------------------------------------------
+
+
+async def added(url: str, rounds: int, tell: Tell) -> list[Figure]:
+    """Time to the first text, ours less a bare streaming request's: the difference of their medians
+    in each round, both sent to the same server in turn."""
+    mind = VllmMind(VllmOptions(base_url=url, temperature=0.0, max_tokens=16))
+    await mind.start()
+    try:
+        return [await _added(mind, url, calls, rounds, tell) for calls in CALLS]
+    finally:
+        await mind.aclose()
+
+
+async def _added(mind: VllmMind, url: str, calls: int, rounds: int, tell: Tell) -> Figure:
+    sessions = [mind.session() for _ in range(calls)]
+    differences: list[float] = []
+    bare_ms: list[float] = []
+    ours_ms: list[float] = []
+    asked = json.dumps(_bare_body(mind))
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+
+        async def bare() -> float:
+            return await _bare_first_ms(client, asked)
+
+        async def ours(n: int) -> float:
+            reply = sessions[n].reply(_engine_asks(QUESTION))
+            assert isinstance(reply, SpeculativeReply)
+            return await _first_ms(reply)
+
+        for number in range(rounds + 3):  # the first three fill caches and pools
+            arms: list[Callable[[], Awaitable[list[float]]]] = [
+                lambda: asyncio.gather(*(bare() for _ in range(calls))),
+                lambda: asyncio.gather(*(ours(n) for n in range(calls))),
+            ]
+            order = (0, 1) if number % 2 else (1, 0)
+            took = {which: statistics.median(await arms[which]()) for which in order}
+            if number >= 3:
+                bare_ms.append(took[0])
+                ours_ms.append(took[1])
+                differences.append(took[1] - took[0])
+            tell(f"first text, {calls} at a time: {number + 1} of {rounds + 3}")
+    for session in sessions:
+        await session.aclose()
+    return Figure(
+        f"added_{calls}",
+        f"first text later than of a bare request, {calls} at a time",
+        samples=tuple(differences),
+        goals=(Goal("p50", ADDED_MS, "+3 ms"),),
+        notes=(
+            f"bare {statistics.median(bare_ms):.1f} ms, ours {statistics.median(ours_ms):.1f} ms "
+            f"(medians of {rounds} rounds)",
+        ),
+    )
+
+
+def _engine_asks(context: Context) -> Context:
+    return Context(
+        context.cause, context.items, instructions=context.instructions, speculative=True
+    )
+
+
+async def _first_ms(reply: SpeculativeReply) -> float:
+    began = time.perf_counter()
+    reply.wanted()
+    took = 0.0
+    async for event in reply:
+        if isinstance(event, TextDelta) and not took:
+            took = (time.perf_counter() - began) * 1000
+    await reply.aclose()
+    return took
+
+
+def _bare_body(mind: VllmMind) -> dict[str, object]:
+    return {
+        "model": mind.served.model,
+        "messages": messages(QUESTION, mind.options.convention),
+        "max_tokens": 16,
+        "temperature": 0.0,
+        "stream": True,
+    }
+
+
+async def _bare_first_ms(client: httpx.AsyncClient, asked: str) -> float:
+    """As little as a program can do: the line of the first delta that has content."""
+    began = time.perf_counter()
+    took = 0.0
+    headers = {"content-type": "application/json"}
+    request = client.stream("POST", "chat/completions", content=asked, headers=headers)
+    async with request as response:
+        async for line in response.aiter_lines():
+            if not took and '"content":"' in line and '"content":""' not in line:
+                took = (time.perf_counter() - began) * 1000
+    return took
+
+
+# --- what is thrown away --------------------------------------------------------------------
+
+
+async def aborts(url: str, times: int, tell: Tell) -> list[Figure]:
+    """From ``cancel`` until vLLM itself counts no running request: its /metrics are asked again and
+    again, and the time that the asking takes is in the figure."""
+    endless = {"ignore_eos": True}
+    options = VllmOptions(base_url=url, temperature=1.0, max_tokens=900, extra_body=endless)
+    mind = VllmMind(options)
+    await mind.start()
+    took: list[float | None] = []
+    async with httpx.AsyncClient(timeout=60) as client:
+        metrics = Metrics(client, url)
+        await _one_abort(mind, metrics, 1)
+        before = _held()
+        for number in range(times):
+            took.append(await _one_abort(mind, metrics, STAGES[number % len(STAGES)]))
+            if number % 20 == 0:
+                tell(f"thrown away: {number} of {times}")
+        left = await metrics.read()
+        after = _held()
+    await mind.aclose()
+    leaks = {
+        "running in vLLM": left["vllm:num_requests_running"],
+        "waiting in vLLM": left["vllm:num_requests_waiting"],
+        "share of vLLM's cache in use": round(left.get("vllm:kv_cache_usage_perc", 0.0), 4),
+        "open files more": max(0, after[0] - before[0]),
+        "tasks more": max(0, after[1] - before[1]),
+    }
+    return [
+        Figure(
+            "abort",
+            "reply thrown away → vLLM counts none running",
+            samples=tuple(took),
+            goals=(Goal("p95", ABORT_MS, "50 ms"), Goal("worst", ABORT_MS * 4, "no outlier")),
+        ),
+        Figure(
+            "abort_leaks",
+            f"left behind by {times} of them",
+            "things",
+            samples=tuple(float(count) for count in leaks.values()),
+            goals=(Goal("count", 0, "none"),),
+            notes=tuple(f"{what}: {count:g}" for what, count in leaks.items()),
+        ),
+    ]
+
+
+async def _one_abort(mind: VllmMind, metrics: Metrics, deltas: int) -> float | None:
+    session = mind.session()
+    reply = session.reply(STORY)
+    events = aiter(reply)
+    for _ in range(deltas):
+        await anext(events)
+    began = time.perf_counter()
+    reply.cancel()
+    try:
+        async with asyncio.timeout(GIVE_UP_S):
+            while await metrics.running():
+                pass
+        return (time.perf_counter() - began) * 1000
+    except TimeoutError:
+        return None
+    finally:
+        await reply.aclose()
+        await session.aclose()
+
+
+def _held() -> tuple[int, int]:
+    """(open files, tasks) of this process."""
+    return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())  # noqa: PTH208
