@@ -1,0 +1,278 @@
+"""What a network remembers of a call between two chunks, and how its layers reach it.
+
+Layers with a past (causal convolutions, attention) ask a `Memory` for it, in the order in which
+they run. `Whole` has no past: it masks. `Chunked` serves one chunk of several calls of different
+ages: each keeps its own keys and values in a `CallMemory`, so nothing of one call touches another.
+
+Rows: a network runs ``rows`` sequences per call (two under classifier-free guidance); row
+``call * rows + r`` of a batch belongs to ``call``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Attention = Literal["each", "padded"]
+"""How a batch attends: call by call without copies, or in one go over padded copies."""
+
+GROWTH = 1.5
+"""An unbounded cache that is full grows by this factor, so that copies cost little on average."""
+
+
+class Memory(Protocol):
+    def conv(self, conv: nn.Conv1d, x: Tensor) -> Tensor:
+        """A causal convolution of x (rows, channels, t): as many frames come out as went in."""
+        ...
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Softmax attention of the new positions, each (rows, heads, t, dim), to all visible."""
+        ...
+
+    def spans(self) -> list[int] | None:
+        """How many earlier positions each row has; None: whole utterances, without a past."""
+        ...
+
+
+class KeyValues:
+    """Keys and values of one call: ``groups`` (Euler steps) times ``layers`` layers.
+
+    Bounded (``left`` ≥ 0): ``pinned`` first chunks and the last ``left`` chunks stay, in a ring;
+    the order of keys does not matter to attention without positions. Unbounded: all stay.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        layers: int,
+        *,
+        chunk: int,
+        left: int = -1,
+        pinned: int = 0,
+    ) -> None:
+        self.seen = 0
+        """Positions of the past, those that fell out of the window included."""
+        self._layers = layers
+        self._chunk = chunk
+        self._left = left
+        self._pinned = pinned
+        self._stored: list[Tensor | None] = [None] * groups  # (layers, 2, rows, heads, room, dim)
+        self._start = self._valid = self._fresh = 0
+        self._room = 0
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in self._stored if t is not None)
+
+    def begin(self, fresh: int) -> None:
+        """``fresh`` new positions follow, at most one chunk."""
+        self._fresh = fresh
+        if self._left < 0:
+            self._start, self._valid = self.seen, self.seen + fresh
+            if self._valid > self._room:
+                self._room = max(int(self._room * GROWTH), self._valid)
+            return
+        at, ring = self.seen // self._chunk, self._left + 1
+        slot = at if at < self._pinned else self._pinned + (at - self._pinned) % ring
+        self._room = (self._pinned + ring) * self._chunk
+        self._start = slot * self._chunk
+        self._valid = max(min(self.seen, self._room), self._start + fresh)
+
+    def put(self, group: int, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores the new k, v (rows, heads, ≥ fresh, dim); gives all that are visible now."""
+        store = self._store(group, k)
+        end = self._start + self._fresh
+        store[layer, 0, :, :, self._start : end] = k[:, :, : self._fresh]
+        store[layer, 1, :, :, self._start : end] = v[:, :, : self._fresh]
+        keys, values = store[layer, 0], store[layer, 1]
+        hole = self._chunk - self._fresh
+        if self._left >= 0 and hole and self._valid > end:
+            # A last, short chunk takes the place of a whole one: its rest is no longer visible.
+            keep = [*range(end), *range(end + hole, self._valid)]
+            return keys[:, :, keep], values[:, :, keep]
+        return keys[:, :, : self._valid], values[:, :, : self._valid]
+
+    def commit(self) -> None:
+        self.seen += self._fresh
+
+    def copy(self, reserve_chunks: int = 0) -> KeyValues:
+        """An independent copy with room for ``reserve_chunks`` more."""
+        twin = copy.copy(self)
+        if self._left < 0:
+            twin._room = self.seen + reserve_chunks * self._chunk
+        used = min(self.seen, twin._room)
+        twin._stored = [
+            None if store is None else _resized(store[..., :used, :], twin._room)
+            for store in self._stored
+        ]
+        return twin
+
+    def _store(self, group: int, like: Tensor) -> Tensor:
+        store = self._stored[group]
+        if store is None:
+            rows, heads, _, dim = like.shape
+            store = like.new_zeros(self._layers, 2, rows, heads, self._room, dim)
+        elif store.shape[-2] < self._room:
+            store = _resized(store, self._room)
+        self._stored[group] = store
+        return store
+
+
+def _resized(store: Tensor, room: int) -> Tensor:
+    """A copy with ``room`` positions; zeros where nothing was, as masked keys must be finite."""
+    larger = store.new_zeros(*store.shape[:-2], room, store.shape[-1])
+    larger[..., : store.shape[-2], :] = store
+    return larger
+
+
+class CallMemory:
+    """One network's memory of one call: keys and values, and each convolution's last inputs."""
+
+    def __init__(self, kv: KeyValues) -> None:
+        self.kv = kv
+        self.tails: dict[tuple[int, int], Tensor] = {}  # (group, convolution) → (rows, c, kernel-1)
+
+    @property
+    def nbytes(self) -> int:
+        return self.kv.nbytes + sum(t.numel() * t.element_size() for t in self.tails.values())
+
+    def copy(self, reserve_chunks: int = 0) -> CallMemory:
+        twin = CallMemory(self.kv.copy(reserve_chunks))
+        twin.tails = {key: tail.clone() for key, tail in self.tails.items()}
+        return twin
+
+
+class Whole:
+    """No past: the whole utterance at once, with an additive mask (t, t) or none."""
+
+    def __init__(self, mask: Tensor | None = None) -> None:
+        self._mask = mask
+
+    def conv(self, conv: nn.Conv1d, x: Tensor) -> Tensor:
+        return conv(F.pad(x, (conv.kernel_size[0] - 1, 0)))  # type: ignore[no-any-return]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mask = None if self._mask is None else self._mask.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    def attend_biased(self, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor]) -> Tensor:
+        """``biases``: one (heads, t, t) per call."""
+        bias = torch.stack(list(biases))
+        if self._mask is not None:
+            bias = bias + self._mask.to(bias.dtype)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+    def spans(self) -> list[int] | None:
+        return None
+
+
+class Chunked:
+    """The next chunk of several calls. ``fresh``: how many of the new positions each really has;
+    the rest are padding at the end, which nothing real ever sees. ``spare``: rows of no call
+    behind the others, to fill a batch up to a fixed size."""
+
+    def __init__(
+        self,
+        calls: Sequence[CallMemory],
+        fresh: Sequence[int],
+        *,
+        rows: int = 1,
+        spare: int = 0,
+        attention: Attention = "each",
+    ) -> None:
+        self._calls = calls
+        self._rows = rows
+        self._spare = spare * rows
+        self._attention = attention
+        self._group = self._conv = self._layer = 0
+        self._tails: dict[tuple[int, int], Tensor] = {}
+        for call, count in zip(calls, fresh, strict=True):
+            call.kv.begin(count)
+
+    def enter(self, group: int) -> None:
+        """The network runs again from its first layer, for Euler step ``group``."""
+        self._group, self._conv, self._layer = group, 0, 0
+
+    def spans(self) -> list[int] | None:
+        return [call.kv.seen for call in self._calls for _ in range(self._rows)]
+
+    def commit(self) -> None:
+        """The chunk is done: what it left is every call's past from now on."""
+        for number, call in enumerate(self._calls):
+            call.kv.commit()
+            rows = slice(number * self._rows, (number + 1) * self._rows)
+            for key, tail in self._tails.items():
+                # A copy of its own: a view would keep the whole batch alive.
+                call.tails[key] = tail[rows].clone()
+
+    def conv(self, conv: nn.Conv1d, x: Tensor) -> Tensor:
+        key, keep = (self._group, self._conv), conv.kernel_size[0] - 1
+        self._conv += 1
+        before = [self._tail(call, key, x, keep) for call in self._calls]
+        if self._spare:
+            before.append(x.new_zeros(self._spare, x.shape[1], keep))
+        joined = torch.cat([before[0] if len(before) == 1 else torch.cat(before), x], dim=-1)
+        self._tails[key] = joined[..., -keep:]
+        return conv(joined)  # type: ignore[no-any-return]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.attend_biased(q, k, v, None)
+
+    def attend_biased(
+        self, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor] | None
+    ) -> Tensor:
+        """``biases``: one (heads, t, past + t) per call, added to its scores."""
+        layer, size = self._layer, self._rows
+        self._layer += 1
+        parts = [slice(n * size, (n + 1) * size) for n in range(len(self._calls))]
+        seen = [
+            call.kv.put(self._group, layer, k[part], v[part])
+            for call, part in zip(self._calls, parts, strict=True)
+        ]
+        real = q[: len(seen) * size]
+        if biases is None and self._attention == "padded" and len(seen) > 1:
+            return self._filled([_attend_padded(real, seen)])
+        each = []
+        for n, (part, (keys, values)) in enumerate(zip(parts, seen, strict=True)):
+            bias = None if biases is None else biases[n][None, ..., : keys.shape[2]]
+            each.append(F.scaled_dot_product_attention(q[part], keys, values, attn_mask=bias))
+        return self._filled(each)
+
+    def _filled(self, parts: list[Tensor]) -> Tensor:
+        if self._spare:
+            parts = [*parts, parts[0].new_zeros(self._spare, *parts[0].shape[1:])]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _tail(self, call: CallMemory, key: tuple[int, int], x: Tensor, keep: int) -> Tensor:
+        tail = call.tails.get(key)
+        return x.new_zeros(self._rows, x.shape[1], keep) if tail is None else tail
+
+
+def _attend_padded(q: Tensor, seen: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """All calls at once: keys and values padded with zeros to the longest, and masked."""
+    longest = max(keys.shape[-2] for keys, _ in seen)
+    k = torch.cat([F.pad(keys, (0, 0, 0, longest - keys.shape[-2])) for keys, _ in seen])
+    v = torch.cat([F.pad(values, (0, 0, 0, longest - values.shape[-2])) for _, values in seen])
+    lengths = torch.tensor(
+        [keys.shape[-2] for keys, _ in seen for _ in range(keys.shape[0])], device=q.device
+    )
+    visible = torch.arange(longest, device=q.device) < lengths[:, None]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None, :])
+
+
+def chunk_mask(
+    length: int, chunk: int, *, left: int = -1, pinned: int = 0, device: torch.device
+) -> Tensor:
+    """Additive streaming mask (length, length): a position sees its own chunk, ``left`` chunks
+    before it (below 0: all) and the first ``pinned`` chunks."""
+    at = torch.arange(length, device=device) // chunk
+    query, key = at[:, None], at[None, :]
+    visible = key <= query
+    if left >= 0:
+        visible = visible & ((key >= query - left) | (key < pinned))
+    return torch.zeros(length, length, device=device).masked_fill(~visible, float("-inf"))
