@@ -98,7 +98,17 @@ def test_a_cut_is_found_to_the_millisecond(rendering: Rendering, frame: int, duc
     assert reply.silent_at() == pytest.approx(end + 0.025, abs=0.025)
 
 
-@pytest.mark.parametrize("frame", [28, 76, 88, 160, 190, 226])
+@pytest.mark.parametrize("ticks", [1, 2, 3, 6])
+@pytest.mark.parametrize("frame", [16, 58, 154])
+def test_a_stop_soon_after_its_duck_is_found_too(
+    rendering: Rendering, frame: int, ticks: int
+) -> None:
+    """Both ramps lie in what is compared: taken for one, the cut would lie 20 to 50 ms early."""
+    reply, audible = only_reply(rendering, {frame - ticks: Fade.DUCK, frame: Fade.STOP})
+    assert abs(reply.cut().best - audible) < 3 * MS
+
+
+@pytest.mark.parametrize("frame", [28, 76, 88, 190, 226])
 def test_a_cut_in_a_pause_is_not_claimed_to_be_known(rendering: Rendering, frame: int) -> None:
     """Where the speaker is silent a cut leaves no trace: the range must hold it all the same."""
     reply, audible = only_reply(rendering, {frame - 9: Fade.DUCK, frame: Fade.STOP})
