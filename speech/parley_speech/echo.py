@@ -83,6 +83,7 @@ class EchoLikelihood:
         self.power.forget_sound()
         self._explained = self._energy = 0.0
         self._unfound = 0  # frames with a sound in which no echo has been found
+        self._calm = False  # the last frame was explained
         self._held_ms = 0
         self._echo = 0.0
 
@@ -99,18 +100,23 @@ class EchoLikelihood:
         if played.size:
             self._tracker.play(played)
             self.power.play(played)
-        copy = self._tracker.push(near)
-        then, lately = self.power.push(near, self.delay_ms or 0.0)
-        echo = self._hold(self._weigh(max(copy, then), copy), lately)
+        copy = self._tracker.push(near, calm=self._calm)
+        if self.delay_ms is None:
+            self.power.skip(near)
+            then = lately = 0.0
+        else:
+            then, lately = self.power.push(near, self.delay_ms)
+        echo = self._weigh(max(copy, then), copy)
+        self._calm = self.delay_ms is not None and echo >= ECHO_THRESHOLD
         self._miss(copy)
-        return echo
+        return self._hold(echo, lately)
 
     def _weigh(self, share: float, copy: float) -> float:
         quiet = self._tracker.quiet
         if self._tracker.moved:  # what could not be explained was ours all the same
             self._explained = self._energy = 0.0
         if not quiet:
-            energy = float(self.power.heard.sum())
+            energy = self._tracker.energy
             self._explained = _MEMORY * self._explained + share * energy
             self._energy = _MEMORY * self._energy + energy
         total = self._explained / max(self._energy, 1.0)
@@ -146,6 +152,9 @@ class EchoLikelihood:
             self._missed = 0
             self._tracker.forget_echo()
             self.power.forget_echo()
+
+
+_NONE = np.zeros(BANDS, np.float32)
 
 
 class EchoCanceller:
@@ -191,8 +200,7 @@ class EchoCanceller:
             self._likelihood.forget_sound()
         echo = self._likelihood.push(mic, far)
         power = self._likelihood.power
-        none = np.zeros(BANDS, np.float32)
-        expected = none if self._silent_ms >= IDLE_MS else power.echo
+        expected = power.echo if self._silent_ms < IDLE_MS else _NONE
         return Cleaned(self._gate.process(mic, power.heard, expected), echo)
 
 

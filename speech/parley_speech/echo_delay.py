@@ -51,9 +51,9 @@ _RIVAL = 1.5
 """The echo of a room has many delays, and a later one may sound as clear for a while: another
 one is believed when it is this much clearer than the known one."""
 PATIENCE = 10
-"""Windows with a sound but without an echo, after which all lags are searched less often."""
-SEARCH_EVERY = 4
-"""Frames between searches of all lags then."""
+"""Windows with a sound but without an echo, after which one looks around less often."""
+LOOK_EVERY = 4
+"""Frames between two looks then."""
 
 # Low-pass to 3.4 kHz for the step to 8 kHz, with pre-emphasis: it whitens speech, without which
 # any two voiced sounds would resemble each other.
@@ -73,6 +73,8 @@ class DelayTracker:
         """A new call."""
         self.moved = False
         """The last frame has shown that the delay is another one."""
+        self.energy = 0.0
+        """Of the last 40 ms of the microphone, whitened."""
         self.quiet = True
         """In the last 40 ms the microphone held nothing that could be explained."""
         self._far = Tape(_FFT)
@@ -111,39 +113,38 @@ class DelayTracker:
         far8, self._far_tail = _halve(far, self._far_tail)
         self._far.write(far8)
 
-    def push(self, mic: Samples) -> float:
+    def push(self, mic: Samples, *, calm: bool = False) -> float:
         """One microphone frame, (320,); the share of the last 40 ms of the microphone that one
-        delayed copy of our voice explains, 0..1."""
+        delayed copy of our voice explains, 0..1. ``calm``: the sound is explained anyhow, so that
+        there is no hurry to look for another delay."""
         mic8, self._mic_tail = _halve(mic, self._mic_tail)
         self._mic = np.concatenate((self._mic[mic8.size :], mic8))
         self._heard += mic8.size
         self.moved = False
-        energy = float(self._mic @ self._mic)
+        energy = self.energy = float(self._mic @ self._mic)
         self.quiet = energy < _WINDOW * QUIET**2
         if self.quiet:
             self._share[:] = 0.0
             self._unfound = 0
             return 0.0
-        known = 0.0 if self.lag is None else self._follow(self.lag, energy)
-        if known >= SURE:
-            self._unfound = 0
-            return known
-        self._unfound += 1
-        if self._unfound > PATIENCE and self._unfound % SEARCH_EVERY:
-            return known
-        return max(known, self._search(energy))
+        share = 0.0 if self.lag is None else self._follow(self.lag, NEAR_MS, energy)
+        self._held += _NEW * (share - self._held)
+        self._unfound = 0 if share >= SURE else self._unfound + 1
+        if self._unfound == 0 or (
+            (calm or self._unfound > PATIENCE) and self._unfound % LOOK_EVERY
+        ):
+            return share
+        if self.lag is not None:
+            share = self._follow(self.lag, REACH_MS, energy)
+        return share if share >= SURE else max(share, self._search(energy))
 
     # --- where it was last ---------------------------------------------------------------------
 
-    def _follow(self, lag: int, energy: float) -> float:
-        """The share at the known lag, which is moved with the echo; then further around it."""
-        for reach_ms in (NEAR_MS, REACH_MS):
-            share, at = self._best_around(lag, round(reach_ms * PER_MS), energy)
-            if reach_ms == NEAR_MS:
-                self._held += _NEW * (share - self._held)
-            if share >= SURE:
-                self.lag = at
-                return share
+    def _follow(self, lag: int, reach_ms: float, energy: float) -> float:
+        """The best share around the known lag, which moves there if that is an echo."""
+        share, at = self._best_around(lag, round(reach_ms * PER_MS), energy)
+        if share >= SURE:
+            self.lag = at
         return share
 
     def _best_around(self, lag: int, reach: int, energy: float) -> tuple[float, int]:

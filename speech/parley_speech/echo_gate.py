@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parley_speech.audio import to_pcm
-from parley_speech.echo_power import BAND_CENTRES_HZ
+from parley_speech.echo_power import BAND_CENTRES_HZ, BANDS
 from parley_speech.echo_tape import Samples
 from parley_speech.types import MIC_FRAME, MIC_HZ, Pcm
 
 _TAPS = 64
 _LATE = _TAPS // 2  # samples: the filter's delay, 2 ms
-_FLOOR_GAIN = 0.03  # -30 dB
-_OVER = 2.0
+_FLOOR_GAIN = np.float32(0.03)  # -30 dB
+_OVER = np.float32(2.0)
 """Echo is taken to be this much stronger (power) than expected, where it is taken out."""
-_GRID: NDArray[np.float64] = np.linspace(0.0, MIC_HZ / 2, _TAPS // 2 + 1)
-_WINDOW = np.hanning(_TAPS + 1)[:_TAPS]
+
+
+def _design() -> Samples:
+    """From gains in the bands to the taps of a linear-phase filter, (64, bands): all linear."""
+    grid = np.linspace(0.0, MIC_HZ / 2, _TAPS // 2 + 1)
+    window = np.hanning(_TAPS + 1)[:_TAPS]
+    columns = []
+    for one in np.eye(BANDS):
+        response = np.interp(grid, BAND_CENTRES_HZ, one)
+        columns.append(np.roll(np.fft.irfft(response, _TAPS), _LATE) * window)
+    return np.array(columns, np.float32).T
+
+
+_DESIGN = _design()
 
 
 class BandGate:
@@ -41,7 +52,7 @@ class BandGate:
         if untouched and self.open:
             return mic
         before, was_open = self._taps, self.open
-        self._taps, self.open = _through() if untouched else _filter(gains), untouched
+        self._taps, self.open = _through() if untouched else _DESIGN @ gains, untouched
         now = mic if untouched else np.convolve(joined, self._taps, "valid")
         last = mic if was_open else np.convolve(joined, before, "valid")
         return to_pcm(last + _FADE * (now - last))
@@ -54,10 +65,3 @@ def _through() -> Samples:
     taps = np.zeros(_TAPS, np.float32)
     taps[_LATE] = 1.0
     return taps
-
-
-def _filter(gains: Samples) -> Samples:
-    """Taps, (64,), of a linear-phase filter with these gains in the bands."""
-    response = np.interp(_GRID, BAND_CENTRES_HZ, gains)
-    taps = np.roll(np.fft.irfft(response, _TAPS), _LATE) * _WINDOW
-    return taps.astype(np.float32)

@@ -7,6 +7,7 @@ correlation cannot: whether the microphone holds anything that our voice does no
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -21,8 +22,8 @@ _EDGES = np.array([2, 6, 10, 14, 20, 28, 38, 50, 66, 86, 112, 146, 190, 250])  #
 BANDS: Final = _EDGES.size
 _EDGE_HZ = np.append(_EDGES, MIC_FRAME) * (MIC_HZ / (2 * MIC_FRAME))
 BAND_CENTRES_HZ: Final = (_EDGE_HZ[1:] + _EDGE_HZ[:-1]) / 2
-_WEIGHTS: Samples = (
-    np.abs(1.0 - 0.9 * np.exp(-1j * np.pi * np.arange(MIC_FRAME + 1) / MIC_FRAME)) ** 2
+_WEIGHTS: Samples = np.repeat(
+    np.abs(1.0 - 0.9 * np.exp(-1j * np.pi * np.arange(MIC_FRAME + 1) / MIC_FRAME)) ** 2, 2
 ).astype(F32)
 _DECAY = 0.55  # a frame: power of the room's tail, -2.6 dB (60 dB in 0.46 s)
 _GAIN_MEMORY = 0.97  # a frame of echo: the path's power gains are a mean of about 0.7 s
@@ -61,7 +62,7 @@ class EchoPower:
         self._reach = np.zeros(BANDS, F32)
         self._played.clear()
         self._last_mic = np.zeros(MIC_FRAME, F32)
-        self._last_far = np.zeros(MIC_FRAME, F32)
+        self._waiting: list[Samples] = [np.zeros(MIC_FRAME, F32)]
 
     @property
     def expects(self) -> bool:
@@ -69,15 +70,26 @@ class EchoPower:
         return float(self.echo.sum()) > _AUDIBLE
 
     def play(self, far: Samples) -> None:
-        """What was handed out for playing, (320·k,)."""
-        for frame in far.reshape(-1, MIC_FRAME):
-            self._played.write(_bands(self._last_far, frame)[None])
-            self._last_far = frame
+        """What was handed out for playing, (320·k,). Costs nothing until somebody asks."""
+        self._waiting += list(far.reshape(-1, MIC_FRAME))
+        del self._waiting[: -_ANY - 1]
+
+    def _take_in(self) -> None:
+        """The powers of what was played since the last time."""
+        for before, frame in pairwise(self._waiting):
+            self._played.write(_bands(before, frame)[None])
+        del self._waiting[:-1]
+
+    def skip(self, mic: Samples) -> None:
+        """A microphone frame about which nobody asks, as no echo is known."""
+        self._last_mic = mic
+        self.echo = np.zeros(BANDS, F32)
 
     def push(self, mic: Samples, delay_ms: float) -> tuple[float, float]:
         """One microphone frame (320,), and how long before the newest that we played its sound
         was given. The shares, 0..1, that are explained by what was played just then, and by all
         that was played lately; 0 while nothing is learnt."""
+        self._take_in()
         self.heard = _bands(self._last_mic, mic)
         self._last_mic = mic
         newest = self._played.end
@@ -116,6 +128,5 @@ class EchoPower:
 def _bands(before: Samples, frame: Samples) -> Samples:
     """Powers of 40 ms, weighted like pre-emphasis, (bands,)."""
     spectrum = np.fft.rfft(np.concatenate((before, frame)))
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    sums: Samples = np.add.reduceat(power * _WEIGHTS, _EDGES).astype(F32)
-    return sums
+    squares = np.square(spectrum.view(spectrum.real.dtype))  # real and imaginary by turns
+    return np.add.reduceat(squares * _WEIGHTS, 2 * _EDGES).astype(F32)
