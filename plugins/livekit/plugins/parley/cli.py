@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from livekit.plugins.parley.bench import command as bench_commands
+from livekit.plugins.parley.bench import mind_cli
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 bench_app = typer.Typer(help="Measurements that anyone can repeat.", no_args_is_help=True)
 bench_app.command("room")(bench_commands.room)
+bench_app.command("mind")(mind_cli.mind)
 app.add_typer(bench_app, name="bench")
 console = Console(highlight=False)
 
