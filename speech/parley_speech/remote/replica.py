@@ -169,7 +169,7 @@ class Replica:
                 max_size=wire.MAX_MESSAGE_BYTES,
             )
         except InvalidStatus as error:
-            self.refused = error.response.status_code in {401, 403}
+            self.refused = error.response.status_code in {401, 403, 404}
             raise _NotConnected(_told(error)) from error
         except (OSError, WebSocketException, TimeoutError) as error:
             raise _NotConnected(f"cannot be reached: {error or type(error).__name__}") from error
@@ -255,6 +255,6 @@ class _NotConnected(Exception):
 
 def _told(error: InvalidStatus) -> str:
     status = error.response.status_code
-    if status in {401, 403}:
-        return f"it does not let us in ({status}): set PARLEY_SPEECH_TOKEN to its access token"
+    if status == 401:
+        return "it does not let us in: set PARLEY_SPEECH_TOKEN to its access token"
     return f"it answered with HTTP status {status}: is it a speech server of Parley?"

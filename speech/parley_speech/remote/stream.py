@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from parley_speech.remote.errors import SourceBusy, SourceLost
@@ -31,8 +32,17 @@ class Source(Protocol):
         ...
 
 
-Failures = Mapping[Source, float]
-"""Sources that failed an utterance, and when (time.monotonic)."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """When a source failed an utterance, and when it said to come again (time.monotonic)."""
+
+    at: float
+    again: float | None = None
+    times: int = 1
+
+
+Failures = Mapping[Source, Failure]
+"""Sources that failed an utterance since somebody spoke last."""
 
 
 class Sources(Protocol):
@@ -62,8 +72,9 @@ class ResumingStream:
         self._stream: SpeechStream | None = None
         self._continuation = Continuation(Place(), 0)
         self._chunks: AsyncIterator[AudioChunk] | None = None  # of the stream
+        self._began_at = Place()  # the source
         self._silent_since: float | None = None  # nobody speaks
-        self._failed: dict[Source, float] = {}  # since somebody spoke last
+        self._failed: dict[Source, Failure] = {}
         self._old: list[SpeechStream] = []
         source = sources.best(self._failed)
         if source is not None:
@@ -106,6 +117,10 @@ class ResumingStream:
                 await self._go_on(problem)
         chunk = self._ready.popleft()
         self._given.add(chunk)
+        if self._silent_since is not None and self._given.place() != self._began_at:
+            # It goes on, and not only over again: who failed before may be well by now.
+            self._silent_since = None
+            self._failed.clear()
         return chunk
 
     async def _pull(self) -> None:
@@ -118,9 +133,6 @@ class ResumingStream:
             self._ready.extend(self._continuation.finish())
             self._over = True
         else:
-            if self._silent_since is not None:
-                self._silent_since = None
-                self._failed.clear()  # whoever failed before may be well again
             self._ready.extend(self._continuation.take(chunk))
 
     async def _go_on(self, problem: SourceLost | None) -> None:
@@ -139,10 +151,13 @@ class ResumingStream:
             self._silent_since = time.monotonic()
         if self._source is None or self._stream is None:
             return
+        now, again = time.monotonic(), None
         if isinstance(problem, SourceBusy):
             self._source.is_busy(problem.retry_s)
-        else:
-            self._failed[self._source] = time.monotonic()
+            again = now + problem.retry_s
+        before = self._failed.get(self._source)
+        times = 1 + (before.times if before is not None else 0)
+        self._failed[self._source] = Failure(now, again, times)
         self._stream.cancel()
         self._old.append(self._stream)
         self._source = self._stream = self._chunks = None
@@ -165,9 +180,10 @@ class ResumingStream:
         try:
             stream = source.stream()
         except SourceLost:
-            self._failed[source] = time.monotonic()
+            self._failed[source] = Failure(time.monotonic())
             return
         self._source, self._stream, self._chunks = source, stream, aiter(stream)
+        self._began_at = place
         self._continuation = Continuation(place, self._given.samples)
         if text := self._text[place.char :]:
             stream.push(text)

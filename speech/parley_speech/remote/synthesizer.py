@@ -26,6 +26,8 @@ PATIENCE_S = 0.3
 """Longest wait for a server to come back, or to have a slot, before the embedded voice speaks."""
 LONG_PATIENCE_S = 3.0
 """The same where there is no embedded voice."""
+MOST_TIMES = 3
+"""A server that was lost so often within one word is left alone for this utterance."""
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -137,14 +139,19 @@ class RemoteSynthesizer:
     # --- which source speaks ------------------------------------------------------------------
 
     def best(self, failed: Failures) -> Source | None:
-        """The ready server with the fewest utterances of ours. One that failed may be used again
-        when it has been connected anew."""
-        usable = [
-            replica
-            for replica in self.replicas
-            if replica.ready and not replica.busy_s and replica.since > failed.get(replica, -1.0)
-        ]
-        return min(usable, key=lambda replica: replica.load, default=None)
+        """The ready server with the fewest utterances of ours, if possible none that was busy a
+        moment ago."""
+        usable = [r for r in self.replicas if r.ready and self._usable(r, failed)]
+        return min(usable, key=lambda replica: (replica.busy_s > 0, replica.load), default=None)
+
+    def _usable(self, replica: Replica, failed: Failures) -> bool:
+        """It did not fail this utterance, or is connected anew since, or may have a slot now."""
+        failure = failed.get(replica)
+        if failure is None:
+            return True
+        if failure.again is None:
+            return replica.since > failure.at and failure.times < MOST_TIMES
+        return failure.again is not None and failure.again <= time.monotonic()
 
     async def wait(self, failed: Failures, since: float, problem: SourceLost | None) -> Source:
         """Any server that becomes ready or free in time, else the embedded voice."""
@@ -155,23 +162,25 @@ class RemoteSynthesizer:
                 return source
             if not any(self._may_come(replica, left_s, failed) for replica in self.replicas):
                 break
-            await self._something_new(left_s)
+            await self._something_new(left_s, failed)
         if fallback is not None:
             logger.warning("the embedded voice speaks: %s", problem or "no speech server is ready")
             return fallback
         raise SpeechServersLost(f"no speech server is left to speak: {problem or 'none is ready'}")
 
     def _may_come(self, replica: Replica, within_s: float, failed: Failures) -> bool:
-        if replica.ready:
-            return replica.busy_s < within_s and replica.since > failed.get(replica, -1.0)
-        return not replica.refused
+        if not replica.ready:
+            return not replica.refused
+        again = failed[replica].again if replica in failed else None
+        return again is not None and again - time.monotonic() < within_s
 
-    async def _something_new(self, left_s: float) -> None:
+    async def _something_new(self, left_s: float, failed: Failures) -> None:
         """Until a server connects, or one that is busy may be free."""
-        busy = [replica.busy_s for replica in self.replicas if replica.ready and replica.busy_s]
+        now = time.monotonic()
+        again = [f.again - now for f in failed.values() if f.again is not None and f.again > now]
         self._changed.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min([left_s, *busy]) + 0.001):
+            async with asyncio.timeout(min([left_s, *again]) + 0.001):
                 await self._changed.wait()
 
     # --- starting -----------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class RemoteUtterance:
         except TimeoutError:
             self._cancel_due = True
             self._wake(self)
-            self.lose(SourceLost(f"the speech server gave nothing for {self._stall_s:g} s"))
+            self._fail(SourceLost(f"the speech server gave nothing for {self._stall_s:g} s"))
 
     def cancel(self) -> None:
         if not self._cancelled:
@@ -184,8 +184,12 @@ class RemoteUtterance:
         self._changed.set()
 
     def lose(self, error: SourceLost) -> None:
-        """No more will come. What came is kept up to its last whole word. Idempotent."""
+        """The server gives no more. What came is kept up to its last whole word. Idempotent."""
         if not self.over:
+            self._fail(error)
+            self.finish()
+
+    def _fail(self, error: SourceLost) -> None:
+        if self._error is None:
             self._error = error
             self._chunks = whole_words(self._chunks, self._given)
-            self.finish()

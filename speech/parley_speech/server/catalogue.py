@@ -89,9 +89,15 @@ class Catalogue:
 
     async def start(self) -> None:
         """Loads all; raises what the first that fails raises."""
-        async with asyncio.TaskGroup() as group:
-            for name, engine in self._engines.items():
-                group.create_task(engine.start(), name=f"load-{name}")
+        loading = [
+            asyncio.create_task(engine.start(), name=f"load-{name}")
+            for name, engine in self._engines.items()
+        ]
+        try:
+            await asyncio.gather(*loading)
+        finally:
+            for task in loading:
+                task.cancel()
         for name, engine in self._engines.items():
             self._add_voices_of(name, engine)
 

@@ -68,7 +68,7 @@ class Utterance:
         self._first_chunk_ms: int | None = None
         self._stopping: tuple[_Last, Outcome] | None = None
         self._stopped_at = 0.0
-        self._closing = False
+        self._may_cancel = False  # its task has begun, and does not close the engine's stream yet
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
@@ -122,7 +122,7 @@ class Utterance:
         self._stopping = last, outcome
         self._stopped_at = time.monotonic()
         self._speech.cancel()
-        if not self._closing:
+        if self._may_cancel:
             self._task.cancel()
 
     # --- its task -----------------------------------------------------------------------------
@@ -141,6 +141,9 @@ class Utterance:
                 await self._send(wire.text_of(last), FIRST)
 
     async def _until_end(self) -> tuple[_Last, Outcome]:
+        if self._stopping is not None:
+            return self._stopping
+        self._may_cancel = True
         try:
             return await self._speak()
         except ClientGone:
@@ -151,6 +154,8 @@ class Utterance:
                 raise
             self._metrics.stopped.observe(time.monotonic() - self._stopped_at)
             return self._stopping
+        finally:
+            self._may_cancel = False
 
     async def _speak(self) -> tuple[_Last, Outcome]:
         try:
@@ -160,7 +165,7 @@ class Utterance:
                 try:
                     await self._pump()
                 finally:
-                    self._closing = True
+                    self._may_cancel = False
                     await self._speech.aclose()
         except ClientGone:
             raise
