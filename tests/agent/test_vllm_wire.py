@@ -85,22 +85,40 @@ def test_results_follow_their_calls_whatever_was_said_between():
         ToolResult("1", "find", "shipped"),
     )
     written = messages(Context(Cause.TOOL, items))
-    assert [m["role"] for m in written] == [
-        "user",
-        "assistant",
-        "tool",
-        "tool",
-        "assistant",
-        "user",
-    ]
-    calls = written[1]["tool_calls"]
+    roles = [m["role"] for m in written]
+    assert roles == ["user", "assistant", "user", "assistant", "tool", "tool"]
+    assert written[1]["content"] == "One moment."
+    calls = written[3]["tool_calls"]
     assert [c["function"]["arguments"] for c in calls] == ['{"a": 1}', "{}"]
-    assert [m["tool_call_id"] for m in written[2:4]] == ["1", "2"]
-    assert written[3]["content"] == "error: no such order"
+    assert [m["tool_call_id"] for m in written[4:]] == ["1", "2"]
+    assert written[5]["content"] == "error: no such order"
 
 
-def test_calls_without_results_and_results_without_calls_are_left_out():
-    items = (user("x"), ToolCall("1", "find", "{}"), user("y"), ToolResult("9", "find", "z"))
+def test_words_said_while_a_tool_ran_come_before_its_result():
+    items = (user("order 5"), ToolCall("1", "find", "{}"), agent("One moment."))
+    written = messages(Context(Cause.TOOL, (*items, ToolResult("1", "find", "shipped"))))
+    assert [m["role"] for m in written] == ["user", "assistant", "tool"]
+    assert written[1]["content"] == "One moment." and len(written[1]["tool_calls"]) == 1
+
+
+def test_two_exchanges_after_each_other_are_two_messages():
+    call, result = ToolCall("1", "find", "{}"), ToolResult("1", "find", "a")
+    again, more = ToolCall("2", "find", "{}"), ToolResult("2", "find", "b")
+    written = messages(Context(Cause.TOOL, (user("x"), call, result, again, more)))
+    assert [m["role"] for m in written] == ["user", "assistant", "tool", "assistant", "tool"]
+
+
+def test_a_tool_that_still_runs_is_told_and_the_prompt_only_grows():
+    begun = (user("order 5"), ToolCall("1", "find", "{}"), user("hello"))
+    running = messages(Context(Cause.USER, begun))
+    note = "(find is still running; its result will come. Do not call it again.)"
+    assert running == [{"role": "user", "content": f"order 5 hello {note}"}]
+    over = (*begun, agent("Yes?"), ToolResult("1", "find", "shipped"))
+    assert messages(Context(Cause.TOOL, over))[0] == {"role": "user", "content": "order 5 hello"}
+
+
+def test_results_without_calls_are_left_out():
+    items = (user("x"), user("y"), ToolResult("9", "find", "z"))
     assert messages(Context(Cause.USER, items)) == [{"role": "user", "content": "x y"}]
 
 

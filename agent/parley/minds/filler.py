@@ -48,6 +48,11 @@ class Filler:
         """A tool runs."""
         return bool(self._running)
 
+    @property
+    def running(self) -> frozenset[str]:
+        """Ids of the calls that have no result yet."""
+        return frozenset(self._running)
+
     def called(self, call_id: str, now_s: float) -> None:
         """A tool begins. The first of several starts the clock."""
         if not self._running:

@@ -7,13 +7,14 @@ The model is told both in ``VllmOptions.convention``.
 
 Servers and templates refuse histories that are not tidy, so they are made tidy: turns of one role
 are joined, each result stands right behind its call whatever was said in between, and a call
-without a result (the conversation went on without it) is left out, as is a result without a call.
+without a result is left out, as is a result without a call. That a tool still runs is told in
+parentheses, else the model would call it once more.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from parley.minds.base import Cause, Context, Item, Said, ToolCall, ToolResult, ToolSpec
@@ -25,6 +26,8 @@ _DIRECTIONS = {
     Cause.OPENING: "(The call begins. Greet the caller.)",
     Cause.NO_INPUT: "(The caller has been silent for a while.)",
 }
+
+_RUNNING = "({names} is still running; its result will come. Do not call it again.)"
 
 
 def messages(context: Context, convention: str = "") -> list[Message]:
@@ -59,17 +62,24 @@ def is_json_object(text: str) -> bool:
 
 
 def _turns(items: tuple[Item, ...]) -> list[Message]:
-    results = {item.id: item for item in items if isinstance(item, ToolResult)}
+    """An exchange with a tool stands where its result came: what was said in between came before
+    anybody knew the result, and a prompt in which the call was left out only grows at its end."""
     written: list[Message] = []
+    calls: dict[str, ToolCall] = {}
+    results: dict[str, ToolResult] = {}
     for kind, group in groupby(items, key=type):
-        if kind is Said:
-            for said in group:
-                assert isinstance(said, Said)
-                role = "user" if said.role == "user" else "assistant"
-                _add(written, role, _words(said))
-        elif kind is ToolCall:
-            calls = [c for c in group if isinstance(c, ToolCall) and c.id in results]
-            written += _exchange(calls, results)
+        for item in group:
+            if isinstance(item, Said):
+                _add(written, "user" if item.role == "user" else "assistant", _words(item))
+            elif isinstance(item, ToolCall):
+                calls.setdefault(item.id, item)
+            else:
+                results.setdefault(item.id, item)
+        if kind is not Said:
+            known = [call for call in calls.values() if call.id in results]
+            _exchange(written, known, results)
+            for call in known:
+                del calls[call.id], results[call.id]
     return written
 
 
@@ -81,37 +91,51 @@ def _words(said: Said) -> str:
     return f"{text.rstrip('.,;:')}{CUT}" if text else ""
 
 
-def _exchange(calls: list[ToolCall], results: Mapping[str, ToolResult]) -> Iterator[Message]:
-    """One assistant message with all calls, then one message for each result."""
+def _exchange(
+    written: list[Message], calls: list[ToolCall], results: Mapping[str, ToolResult]
+) -> None:
+    """One assistant message with all calls, behind its words if it has just spoken; then one
+    message for each result, in the order of the calls."""
     if not calls:
         return
-    yield {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {
-                    "name": call.name,
-                    # A server parses these again and refuses the whole request on broken JSON.
-                    "arguments": call.arguments if is_json_object(call.arguments) else "{}",
-                },
-            }
-            for call in calls
-        ],
-    }
+    last = written[-1] if written else None
+    if last is None or last["role"] != "assistant" or "tool_calls" in last:
+        last = {"role": "assistant", "content": None}
+        written.append(last)
+    last["tool_calls"] = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {
+                "name": call.name,
+                # A server parses these again and refuses the whole request on broken JSON.
+                "arguments": call.arguments if is_json_object(call.arguments) else "{}",
+            },
+        }
+        for call in calls
+    ]
     for call in calls:
         result = results[call.id]
         output = f"error: {result.output}" if result.error else result.output
-        yield {"role": "tool", "tool_call_id": call.id, "name": call.name, "content": output}
+        answer: Message = {"role": "tool", "tool_call_id": call.id, "name": call.name}
+        written.append({**answer, "content": output})
+
+
+def _running(context: Context) -> list[str]:
+    """Names of tools that were called and have not answered yet."""
+    answered = {item.id for item in context.items if isinstance(item, ToolResult)}
+    calls = [item for item in context.items if isinstance(item, ToolCall)]
+    return list(dict.fromkeys(call.name for call in calls if call.id not in answered))
 
 
 def direction_of(context: Context) -> str:
     """What the model is told besides everybody's words; empty when there is nothing."""
+    parts = [_RUNNING.format(names=", ".join(names)) if (names := _running(context)) else ""]
     if context.cause is Cause.INSTRUCTED:
-        return f"({context.request})" if context.request else ""
-    return _DIRECTIONS.get(context.cause, "")
+        parts.append(f"({context.request})" if context.request else "")
+    else:
+        parts.append(_DIRECTIONS.get(context.cause, ""))
+    return " ".join(part for part in parts if part)
 
 
 def _add(written: list[Message], role: str, text: str) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from livekit.agents import llm
 
 from parley.minds.base import Item, Said, ToolCall, ToolResult, ToolSpec
 
 
-def items_of(chat_ctx: llm.ChatContext) -> tuple[Item, ...]:
-    """What was said and done in a chat context; instructions are kept apart from it."""
-    return tuple(item for entry in chat_ctx.items if (item := _item(entry)) is not None)
+def items_of(chat_ctx: llm.ChatContext, running: Collection[str] = ()) -> tuple[Item, ...]:
+    """What was said and done in a chat context; instructions are kept apart from it. A call
+    without a result is left out unless its tool is ``running``: LiveKit never answers the call
+    that handed over, in the history that was copied by it."""
+    known = {*answered_in(chat_ctx), *running}
+    return tuple(
+        item
+        for entry in chat_ctx.items
+        if (item := _item(entry)) is not None
+        and not (isinstance(item, ToolCall) and item.id not in known)
+    )
 
 
 def _item(entry: llm.ChatItem) -> Item | None:

@@ -24,12 +24,12 @@ from livekit.plugins.parley.contexts import answered_in, extra_instructions, ite
 from livekit.plugins.parley.generation import Generation
 from livekit.plugins.parley.metrics import reply_metrics
 from livekit.plugins.parley.owed import Owed, Turn
+from livekit.plugins.parley.tool_wait import ToolWait
 
 from parley.dialogue import events as ev
 from parley.dialogue.engine import Engine
 from parley.dialogue.floor import State
 from parley.minds.base import Cause
-from parley.minds.filler import Filler
 from parley_speech.types import MIC_HZ, SPEAKER_HZ, Pcm
 
 if TYPE_CHECKING:
@@ -69,10 +69,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._ended_turn: Turn | None = None
         self._owed = Owed()
         self._offer_timer: asyncio.TimerHandle | None = None
-        self._filler = Filler(model.filler)
-        self._filler_timer: asyncio.TimerHandle | None = None
-        self._filling: int | None = None
-        """The engine's request for a line that is not said yet."""
+        self._tools_run = ToolWait(model.filler, busy=lambda: bool(self._asked))
         self._generations: dict[int, Generation] = {}
         self._asked: dict[int, _Created] = {}
         self._waiting: list[_Asked] = []
@@ -90,6 +87,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             self._emit_error(e, recoverable=False)
             return
         self._engine = engine
+        self._tools_run.use(engine)
         self._configure()
         engine.ledger.replace(items_of(self._chat_ctx))
         for instructions, text, future in self._waiting:
@@ -102,9 +100,9 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         if self._closed:
             return
         self._closed = True
-        for timer in (self._offer_timer, self._filler_timer):
-            if timer is not None:
-                timer.cancel()
+        self._tools_run.close()
+        if self._offer_timer is not None:
+            self._offer_timer.cancel()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -149,10 +147,8 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._chat_ctx = chat_ctx.copy()
         self._extra = extra_instructions(chat_ctx)
         self._configure()
+        self._tools_run.answered(answered_in(chat_ctx))
         self._rewrite(self._engine)
-        for call_id in answered_in(chat_ctx):
-            self._filler.answered(call_id)
-        self._fill()
 
     def update_options(self, *, tool_choice: NotGivenOr[llm.ToolChoice | None] = NOT_GIVEN) -> None:
         if self._engine is None or tool_choice is NOT_GIVEN:
@@ -171,7 +167,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         """The ledger as our chat context has it, and what is offered beyond it."""
         if engine is None:
             return
-        engine.ledger.replace(items_of(self._chat_ctx))
+        engine.ledger.replace(items_of(self._chat_ctx, self._tools_run.running))
         for text in self._owed.words:
             engine.ledger.user_said(text)
 
@@ -273,8 +269,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             case ev.ReplyCommitted():
                 self._committed(event)
             case ev.FloorMoved(state=State.IDLE):
-                self._filler.spoken(self._now_s)
-                self._fill()
+                self._tools_run.nobody_speaks()
             case ev.ReplyEnded():
                 self._ended(event)
             case ev.ToolCalled():
@@ -298,8 +293,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         future = self._asked.pop(event.request, None) if event.request is not None else None
         generation = self._generations[event.reply] = Generation()
         turns = self._answered(event)
-        if event.request is not None and event.request == self._filling:
-            self._filling = None
+        self._tools_run.begun(event.request)
         if future is None:
             taken = not self._asked and self._offered(generation)
         else:
@@ -419,36 +413,8 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             call_id=event.call.id, name=event.call.name, arguments=event.call.arguments
         )
         self._chat_ctx.insert(call)
-        self._filler.called(event.call.id, self._now_s)
-        self._fill()
+        self._tools_run.called(event.call.id)
         self._generations[event.reply].call(call)
-
-    # --- while tools run -----------------------------------------------------------------------
-
-    @property
-    def _now_s(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def _fill(self) -> None:
-        """What runs or who speaks has changed: see anew when the next words are due."""
-        if self._filler_timer is not None:
-            self._filler_timer.cancel()
-            self._filler_timer = None
-        if not self._filler.busy and self._filling is not None and self._engine is not None:
-            self._engine.withdraw(self._filling)  # the result is there: no need to wait for it
-            self._filling = None
-        due_s = self._filler.due_s
-        if due_s is not None and self._filling is None and not self._closed:
-            loop = asyncio.get_running_loop()
-            self._filler_timer = loop.call_at(due_s, self._say_filler)
-
-    def _say_filler(self) -> None:
-        """It was silent for long enough. Where somebody has the floor, its end leads here again."""
-        self._filler_timer = None
-        engine = self._engine
-        if engine is None or engine.floor.state is not State.IDLE or self._asked:
-            return
-        self._filling = engine.request(Cause.INSTRUCTED, text=self._filler.line())
 
     def _next_turn_id(self) -> str:
         """Ends the turn that was being transcribed; gives its id."""
