@@ -36,7 +36,8 @@ def sound_of(text: str) -> Floats:
 
 
 def _level(tokens: Sequence[int]) -> Floats:
-    return (np.asarray(tokens, np.float32) - 500) / 2000
+    level: Floats = (np.asarray(tokens, np.float32) - np.float32(500)) / np.float32(2000)
+    return level
 
 
 class FakeStream:
