@@ -175,6 +175,8 @@ class TransformersEngine:
         self, session: TransformersSession, ids: Sequence[int], segment: Segment, own: list[int]
     ) -> int:
         """One step on the thread; a session closed meanwhile is not computed."""
+        if self.weights is None:
+            raise EngineDied("the token LM was closed in the middle of an utterance")
         loop = asyncio.get_running_loop()
         self._held_tokens += len(ids)
         session.held += len(ids)

@@ -348,7 +348,7 @@ def launch(folder: Path, options: VllmOptions, stats: EngineStats) -> AsyncLLM:
         return AsyncLLM.from_engine_args(
             AsyncEngineArgs(**arguments), stat_loggers=[_stat_logger(stats)]
         )
-    except (RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # vLLM raises whatever its parts do
         raise EngineUnavailable(f"vLLM did not start with {folder}: {error}") from error
 
 
