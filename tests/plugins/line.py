@@ -96,7 +96,9 @@ class Line:
         agent: Agent | None = None,
         voice: ToneVoice | None = None,
         filler: FillerPolicy | None = None,
+        **session: Any,
     ) -> None:
+        """``session``: more of AgentSession's arguments."""
         self.mind = SharedMind(answer)
         self.recognizer = SharedRecognizer(words or [])
         parts = Parts(
@@ -114,7 +116,7 @@ class Line:
             filler=filler,
             observer=lambda _, e: self.events.append(e),
         )
-        self.session: AgentSession[Any] = parley.full_duplex_session(self.model)
+        self.session: AgentSession[Any] = parley.full_duplex_session(self.model, **session)
         self.agent = agent or Agent(instructions="be kind")
         self.microphone, self.loudspeaker = Microphone(), Loudspeaker()
 

@@ -33,10 +33,13 @@ class WorkerProcess:
         *,
         log_file: Path,
         arguments: tuple[str, ...] = ("-m", "livekit.plugins.parley.cli", "dev"),
+        ready: str = READY,
     ) -> None:
+        """``arguments`` are Python's; ``ready`` stands in the line that ends the start."""
         self.log_file = log_file
         self._environment = {**os.environ, "PARLEY_PORT": "0", **environment}
         self._arguments = arguments
+        self._ready_line = ready
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -86,7 +89,7 @@ class WorkerProcess:
             async for line in self._process.stdout:
                 log.write(line)
                 log.flush()
-                if READY.encode() in line:
+                if self._ready_line.encode() in line:
                     self._ready.set()
 
     def check(self) -> None:
