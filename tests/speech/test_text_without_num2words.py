@@ -14,7 +14,7 @@ def _not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_says_what_to_install() -> None:
-    with pytest.raises(EngineUnavailable, match=r"pip install num2words .*normalise=False"):
+    with pytest.raises(EngineUnavailable, match=r"pip install .*parley.text.*normalise=False"):
         TextFrontEnd("en")
 
 

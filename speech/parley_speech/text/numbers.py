@@ -66,6 +66,6 @@ def _library() -> Any:
         return importlib.import_module("num2words")
     except ImportError as error:
         raise EngineUnavailable(
-            "the text front end needs num2words to read figures out: pip install num2words "
-            "(or give the voice normalise=False: figures are then left to the model)"
+            "the text front end needs num2words to read figures out: pip install "
+            "'parley[text]' (or give the voice normalise=False: figures are then left to the model)"
         ) from error

@@ -98,8 +98,8 @@ class CosyVoice2Synthesizer:
             lm, decoder = await asyncio.to_thread(self._load, files)
         except ImportError as error:
             raise EngineUnavailable(
-                f"CosyVoice 2 needs {error.name}, which is not installed: pip install torch "
-                "transformers (and vllm, on a GPU)"
+                f"CosyVoice 2 needs {error.name}, which is not installed: pip install "
+                "'parley[cosyvoice2]' (and vllm, on a GPU)"
             ) from error
         engine = TokenSynthesizer(
             lm, decoder, self._prompt(self.voice), max_batch=self._max_batch, close_anywhere=True
