@@ -11,6 +11,8 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,12 +45,12 @@ def tiny_chat() -> Path:
 
 
 @contextmanager
-def serving(model: Path, log: Path) -> Iterator[tuple[str, int]]:
+def serving(model: Path, log: Path, restarts: int = 0) -> Iterator[tuple[str, int]]:
     """A server of its own: its URL, and the process id of ``vllm_cpu.py``, whose child it is."""
     command = [vllm_python(), str(SCRIPTS / "vllm_cpu.py"), str(model)]
     # The pipe is the leash: the server ends with the tests, however these end.
     with subprocess.Popen(
-        [*command, "--log", str(log), "--restarts", "0", "--until-stdin-closes"],
+        [*command, "--log", str(log), "--restarts", str(restarts), "--until-stdin-closes"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -63,11 +65,33 @@ def serving(model: Path, log: Path) -> Iterator[tuple[str, int]]:
         server.wait(60)
 
 
-@pytest.fixture(scope="module")
-def vllm_url(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``http://127.0.0.1:PORT/v1`` of a server that serves the model as ``tiny``."""
-    with serving(tiny_chat, tmp_path_factory.mktemp("vllm") / "vllm.log") as (url, _):
+@pytest.fixture(scope="session")
+def vllm_server(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One for all tests; a test that kills its server starts one by ``serving``."""
+    log = tmp_path_factory.mktemp("vllm") / "vllm.log"
+    with serving(tiny_chat, log, restarts=2) as (url, _):
         yield url
+
+
+@pytest.fixture
+def vllm_url(vllm_server: str) -> str:
+    """``http://127.0.0.1:PORT/v1`` of a server that serves the model as ``tiny``, and is well: a
+    dead one is started again by its supervisor, which takes its time."""
+    until = time.monotonic() + SETUP_S
+    while not _healthy(vllm_server):
+        if time.monotonic() > until:
+            pytest.fail(f"vLLM at {vllm_server} died and was not well again within {SETUP_S} s")
+        time.sleep(0.5)
+    return vllm_server
+
+
+def _healthy(url: str) -> bool:
+    try:
+        health = url.removesuffix("/v1") + "/health"
+        with urllib.request.urlopen(health, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _require_vllm() -> None:

@@ -7,6 +7,7 @@ taken from vLLM's own counters, over all that a call sends from its second turn 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,10 +28,14 @@ from parley.minds.base import (
     ToolResult,
     ToolSpec,
 )
+from parley.minds.speculation import SpeculativeReply
 from parley.minds.vllm import VllmMind, VllmOptions, VllmSession
+from parley.minds.vllm_reply import VllmReply
 from parley_speech.types import WordMark
 
 MISSED = 0.10
+GUESS_S = 2.0
+"""Longest life of a guess here."""
 WORD = 4800
 """Samples of a word; how fast the agent speaks is of no importance here."""
 TURNS: tuple[str, ...] = (
@@ -111,17 +116,28 @@ async def _call(mind: VllmMind, metrics: Metrics) -> tuple[float, float]:
 async def _turn(session: VllmSession, ledger: Ledger, number: int, said: str) -> None:
     words = said.split()
     if len(words) > 2:
-        guess = session.reply(_context(ledger, " ".join(words[:-1])))
-        with contextlib.suppress(MindError):
-            async for event in guess:  # thrown away at its first word
-                if isinstance(event, TextDelta):
-                    break
-        await guess.aclose()
+        await _thrown_away(session.reply(_context(ledger, " ".join(words[:-1]))))
     if said:
         session.attend(_context(ledger, said), over_agent=False)
         if session.judge is not None:
             await session.judge.ends.answered()
     await _answer(session, ledger, number, _context(ledger, said))
+
+
+async def _thrown_away(guess: VllmReply | SpeculativeReply) -> None:
+    """At its first word; a guess to which the model has nothing to say waits to be wanted."""
+
+    async def first_word() -> None:
+        async for event in guess:
+            if isinstance(event, TextDelta):
+                return
+
+    listening = asyncio.create_task(first_word(), name="guess")
+    await asyncio.wait({listening}, timeout=GUESS_S)
+    guess.cancel()
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await guess.aclose()
 
 
 async def _answer(session: VllmSession, ledger: Ledger, number: int, context: Context) -> None:

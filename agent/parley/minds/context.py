@@ -8,6 +8,9 @@ alone (prefix cache). So what was written once stays as it was written:
 * Old turns that no longer fit are folded into a summary, many at a time and rarely; between two
   folds nothing changes but the end.
 
+* Only a hand-off to another agent, whose instructions and tools stand first in every template,
+  begins the prompt anew: once, and what was said stays.
+
 What is written is only what was heard, and a turn that was cut says so (``vllm_messages``). Where
 the application replaces the history, what is remembered here about the old one no longer matches
 and is forgotten.

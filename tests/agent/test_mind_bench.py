@@ -1,0 +1,190 @@
+"""The instruments of ``parley bench mind``: the model of 200 ms, the counters, the pages."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import groupby
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from parley.bench import mind
+from parley.bench.figures import Figure, Goal
+from parley.bench.mind_calibration import curve
+from parley.bench.mind_examples import MEANINGS, tiny
+from parley.bench.mind_fake import ANSWER, fake_model
+from parley.bench.mind_prefix import _speak
+from parley.bench.mind_report import MindRun, as_json, cells, table, write
+from parley.bench.mind_server import Metrics, ServerUnavailable, vllm
+from parley.bench.mind_speculation import (
+    BEFORE_S,
+    PAUSE_S,
+    TURNS,
+    Outcome,
+    Turn,
+    _figures,
+    _turn,
+)
+from parley.dialogue.ledger import Ledger
+from parley.minds.base import Cause, Context, Said, TextDelta
+from parley.minds.speculation import SpeculationStats
+from parley.minds.vllm import VllmMind, VllmOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+HELLO = Context(Cause.USER, (Said("user", "hello"),), speculative=True)
+
+
+# --- the model of 200 ms ------------------------------------------------------------------------
+
+
+async def test_the_fake_gives_its_answer_in_pieces_that_join():
+    """A guess ends at its bound and is continued: word for word the whole answer."""
+    async with fake_model() as fake:
+        model = VllmMind(VllmOptions(base_url=fake.url, speculative_tokens=9))
+        await model.start()
+        assert model.served.vllm
+        reply = model.session().reply(HELLO)
+        texts: list[str] = []
+        async for event in reply:
+            assert isinstance(event, TextDelta)
+            texts.append(event.text)
+            if len(texts) == 3:
+                reply.wanted()  # type: ignore[union-attr]
+        assert "".join(texts).split() == ANSWER
+        await reply.aclose()
+        assert (fake.asked, fake.tokens) == (2, len(ANSWER))
+        assert model.speculation.tokens_used == len(ANSWER)
+        await model.aclose()
+
+
+async def test_the_fake_stops_when_its_caller_leaves():
+    async with fake_model() as fake:
+        model = VllmMind(VllmOptions(base_url=fake.url))
+        await model.start()
+        reply = model.session().reply(HELLO)
+        await anext(aiter(reply))
+        await reply.aclose()
+        given = fake.tokens
+        other = model.session().reply(HELLO)
+        assert len([e async for e in other]) > 5
+        await other.aclose()
+        assert fake.tokens - given <= len(ANSWER) + 2
+        await model.aclose()
+
+
+# --- instruments --------------------------------------------------------------------------------
+
+
+async def test_counters_are_summed_over_labels():
+    page = (
+        "# HELP vllm:num_requests_running x\n"
+        'vllm:num_requests_running{engine="0",model_name="a"} 2.0\n'
+        'vllm:num_requests_running{engine="1",model_name="a"} 1.0\n'
+        "python_gc 9\nvllm:prefix_cache_hits_total 1.5e3\n"
+    )
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/metrics"
+        return httpx.Response(200, text=page)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        metrics = Metrics(client, "http://model/v1")
+        assert await metrics.running() == 3
+        assert (await metrics.read())["vllm:prefix_cache_hits_total"] == 1500
+
+
+def test_without_a_server_it_says_where_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ServerUnavailable, match="repository's root"), vllm(None, tmp_path / "log"):
+        pass
+    with vllm("http://there/v1", tmp_path / "log") as url:
+        assert url == "http://there/v1"
+
+
+def test_an_unknown_part_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="guessing"):
+        mind.run(tmp_path, only="everything")
+
+
+@pytest.mark.parametrize("names", TURNS)
+def test_turns_end_where_their_last_sound_ends(names: tuple[str, ...]):
+    pcm, end_s = _turn(ROOT / "tests/data/audio", names)
+    samples = round(end_s * 16_000)
+    assert pcm.dtype == np.int16 and samples <= len(pcm) + 160
+    tail = np.abs(pcm[samples + 320 :].astype(int))
+    assert not len(tail) or tail.max() < np.abs(pcm.astype(int)).max() / 4
+    if len(names) > 1:
+        frames = np.abs(pcm[: len(pcm) // 160 * 160].astype(int)).reshape(-1, 160).max(1)
+        inner = frames[round(BEFORE_S * 100) + 5 : samples // 160]  # 10 ms each
+        silences = [len(list(group)) for quiet, group in groupby(inner < 40) if quiet]
+        assert max(silences) * 0.01 >= PAUSE_S - 0.03
+
+
+def test_shares_are_of_means_and_a_lost_turn_is_a_miss():
+    turns = [Turn("a", True, 100.0), Turn("a", False, 800.0), Turn("b", True, 300.0)]
+    done = [*turns, Turn("b", False, 800.0)]
+    stats = SpeculationStats(tokens_used=10, tokens_discarded=12)
+    found = {f.name: f for f in _figures(Outcome(done, stats))}
+    assert found["guess_share"].samples == (0.25,) and found["guess_share"].verdict == "OK"
+    assert found["guess_waste"].value("worst") == pytest.approx(1.2)
+    lost = {f.name: f for f in _figures(Outcome([*done, Turn("c", True)], stats))}
+    assert lost["guess_share"].verdict == "MISS"
+
+
+def test_a_cut_reply_leaves_three_words_in_the_ledger():
+    ledger = Ledger()
+    _speak(ledger, 1, "one two three four five", cut=True)
+    _speak(ledger, 2, "six seven", cut=False)
+    _speak(ledger, 3, " ", cut=False)
+    assert ledger.items() == (Said("agent", "one two three", cut=True), Said("agent", "six seven"))
+
+
+def test_examples_of_the_tiny_model_are_what_it_was_taught(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    examples = tiny(3, 200)
+    assert examples == tiny(3, 200) != tiny(4, 200)
+    ends = [e for e in examples if e.finished is not None]
+    assert len(ends) == 200 and 0 < sum(bool(e.finished) for e in ends) < 200
+    assert {e.meant for e in examples if e.meant} == set(MEANINGS)
+
+
+# --- pages --------------------------------------------------------------------------------------
+
+
+def run() -> MindRun:
+    figures = [
+        Figure("a", "first <text>", samples=(1.0, 2.0), goals=(Goal("p50", 3, "+3 ms"),)),
+        Figure("b", "share", "share", (0.5,), (Goal("worst", 0.4, "40 %"),), notes=("of all",)),
+        Figure("c", "never there", samples=(None,)),
+    ]
+    curves = {"raw": curve([0.1, 0.9, 0.9], [False, True, False])}
+    return MindRun(
+        figures, curves, "a server", 12.0, about={"when": "now", "cores": 2, "load_average": []}
+    )
+
+
+def test_the_results_are_written_for_programs_and_people(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    data, picture, page = write(tmp_path, run())
+    read = json.loads(data.read_text())
+    assert read == json.loads(json.dumps(as_json(run()))) and read["bench"] == "mind"
+    assert read["calibration"]["raw"]["n"] == 3
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    text = page.read_text()
+    assert "first &lt;text&gt;" in text and "data:image/png;base64," in text and "MISS" in text
+    assert [figure.name for figure in run().missed] == ["b"]
+
+
+def test_cells_and_table():
+    assert cells(run().figures[1]) == ["1", "50%", "50%", "50%", "50%"]
+    assert cells(run().figures[2])[1:] == ["never"] * 4
+    assert table(run()).row_count == 3
+
+
+async def test_nothing_is_left_behind_by_the_fake():
+    async with fake_model():
+        pass
+    assert asyncio.all_tasks() == {asyncio.current_task()}
