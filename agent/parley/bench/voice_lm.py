@@ -175,7 +175,8 @@ def rss_mib() -> float:
     """Of this process and its children: vLLM's engine core is one of them."""
     here = psutil.Process()
     everyone = [here, *here.children(recursive=True)]
-    return round(sum(process.memory_info().rss for process in everyone) / (1 << 20), 1)
+    total: int = sum(process.memory_info().rss for process in everyone)
+    return round(total / (1 << 20), 1)
 
 
 async def measure(

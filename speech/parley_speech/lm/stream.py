@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
 
 from parley_speech.lm.engine import Engine, Session
 from parley_speech.lm.errors import LmError
@@ -56,8 +57,8 @@ class PlannedStream:
         """Nothing more is computed after this returns but the step that runs just now."""
         self._ended = True
         self._plan.end()
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(_nothing())
+        self._start(_nothing)
+        assert self._task is not None
         self._task.cancel()
         self._tokens.clear()
         self._changed.set()
@@ -95,9 +96,9 @@ class PlannedStream:
         self._start()
         self._more_text.set()
 
-    def _start(self) -> None:
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._compute())
+            self._task = asyncio.get_running_loop().create_task((work or self._compute)())
             self._task.add_done_callback(lambda _: self._changed.set())
 
     async def _compute(self) -> None:
