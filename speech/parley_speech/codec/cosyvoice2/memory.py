@@ -58,7 +58,7 @@ class KeyValues:
         self.seen = 0
         """Positions of the past, those that fell out of the window included."""
         self._layers = layers
-        self._chunk = chunk
+        self.chunk = chunk
         self._left = left
         self._pinned = pinned
         self._stored: list[Tensor | None] = [None] * groups  # (layers, 2, rows, heads, room, dim)
@@ -77,10 +77,10 @@ class KeyValues:
             if self._valid > self._room:
                 self._room = max(int(self._room * GROWTH), self._valid)
             return
-        at, ring = self.seen // self._chunk, self._left + 1
+        at, ring = self.seen // self.chunk, self._left + 1
         slot = at if at < self._pinned else self._pinned + (at - self._pinned) % ring
-        self._room = (self._pinned + ring) * self._chunk
-        self._start = slot * self._chunk
+        self._room = (self._pinned + ring) * self.chunk
+        self._start = slot * self.chunk
         self._valid = max(min(self.seen, self._room), self._start + fresh)
 
     def put(self, group: int, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,7 @@ class KeyValues:
         store[layer, 0, :, :, self._start : end] = k[:, :, : self._fresh]
         store[layer, 1, :, :, self._start : end] = v[:, :, : self._fresh]
         keys, values = store[layer, 0], store[layer, 1]
-        hole = self._chunk - self._fresh
+        hole = self.chunk - self._fresh
         if self._left >= 0 and hole and self._valid > end:
             # A last, short chunk takes the place of a whole one: its rest is no longer visible.
             keep = [*range(end), *range(end + hole, self._valid)]
@@ -100,11 +100,20 @@ class KeyValues:
     def commit(self) -> None:
         self.seen += self._fresh
 
+    def age(self, chunks: int) -> None:
+        """As if ``chunks`` whole chunks of zeros had followed: for measurements."""
+        self.seen += chunks * self.chunk
+        if self._left < 0:
+            self._room = self.seen + 2 * self.chunk
+        self._stored = [
+            None if store is None else _resized(store, self._room) for store in self._stored
+        ]
+
     def copy(self, reserve_chunks: int = 0) -> KeyValues:
         """An independent copy with room for ``reserve_chunks`` more."""
         twin = copy.copy(self)
         if self._left < 0:
-            twin._room = self.seen + reserve_chunks * self._chunk
+            twin._room = self.seen + reserve_chunks * self.chunk
         used = min(self.seen, twin._room)
         twin._stored = [
             None if store is None else _resized(store[..., :used, :], twin._room)

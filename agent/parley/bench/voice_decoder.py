@@ -1,0 +1,344 @@
+"""What the token decoder costs on this machine, with random weights of CosyVoice 2's size.
+
+Three questions, each measured alone so that a machine can be kept quiet for its few minutes:
+- `chunk_cost`: a chunk (1 s of speech) of a call that is 30 s old against one that is 3 s old;
+- `total_cost`: an utterance of 20 s in cached chunks against the original's recomputing schedule;
+- `batch_cost`: how much of a second call's chunk comes for free beside a first one.
+Costs of a transformer do not depend on what the weights are, so random ones tell the truth.
+
+    python -m parley.bench.voice_decoder chunk --left 3
+
+prints a result as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from parley_speech.token_voice import DecoderWork, TokenPrompt
+
+if TYPE_CHECKING:
+    from parley_speech.codec.cosyvoice2.decoder import Call, CosyVoice2Decoder
+
+Progress = Callable[[str], None]
+
+CHUNK_TOKENS = 25
+LOOKAHEAD_TOKENS = 3
+SPEAKER_DIM, MEL_BINS, CODEBOOK = 192, 80, 6561
+REFERENCE_S = 3
+GROWTH_GOAL = 1.1
+SAVING_GOAL = 4.0
+
+
+def quiet(_: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCost:
+    """One chunk at two ages, and what a call holds then."""
+
+    left_chunks: int
+    """-1: all of the past is visible."""
+    young_s: int
+    old_s: int
+    young_ms: tuple[float, ...]
+    old_ms: tuple[float, ...]
+    flow_young_ms: float
+    """Of one young chunk, the flow's part; the rest is the vocoder's."""
+    young_bytes: int
+    old_bytes: int
+    threads: int
+
+    @property
+    def growth(self) -> float:
+        """Of the least disturbed turns: other work on the machine can only add time."""
+        return min(self.old_ms) / min(self.young_ms)
+
+    @property
+    def reached(self) -> bool:
+        return self.growth <= GROWTH_GOAL
+
+
+@dataclass(frozen=True, slots=True)
+class TotalCost:
+    """A whole utterance, cached and recomputed. Both include the vocoder's time."""
+
+    speech_s: int
+    left_chunks: int
+    reference_s: int
+    voice_ms: float
+    """Decoding the reference speech, once per voice; not part of ``cached_ms``."""
+    cached_ms: float
+    recomputed_ms: float
+    recomputed_hops: tuple[int, ...]
+    """Tokens of each of the original's chunks."""
+    threads: int
+
+    @property
+    def saving(self) -> float:
+        return self.recomputed_ms / self.cached_ms
+
+    @property
+    def reached(self) -> bool:
+        return self.saving >= SAVING_GOAL
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCost:
+    """One step of one call, and of several calls of different ages at once."""
+
+    calls: int
+    alone_ms: float
+    together_ms: float
+    threads: int
+
+    @property
+    def per_call(self) -> float:
+        """A call's cost in the batch, as a share of its cost alone."""
+        return self.together_ms / self.calls / self.alone_ms
+
+
+def random_decoder(*, left_chunks: int = -1, reserve_s: int = 0) -> CosyVoice2Decoder:
+    """A decoder of the published size with random weights."""
+    from parley_speech.codec.cosyvoice2.decoder import CosyVoice2Decoder
+    from parley_speech.codec.cosyvoice2.weights import random_full_size
+
+    flow, hift = random_full_size()
+    return CosyVoice2Decoder(flow, hift, left_chunks=left_chunks, reserve_s=reserve_s)
+
+
+def random_voice(seconds: int = REFERENCE_S) -> TokenPrompt:
+    draw = np.random.default_rng(0)
+    return TokenPrompt(
+        name="random",
+        text="",
+        tokens=tuple(draw.integers(0, CODEBOOK, CHUNK_TOKENS * seconds).tolist()),
+        mel=draw.normal(-4, 1.5, (2 * CHUNK_TOKENS * seconds, MEL_BINS)).astype(np.float32),
+        embedding=draw.normal(0, 1, SPEAKER_DIM).astype(np.float32),
+    )
+
+
+def random_tokens(seconds: int) -> list[int]:
+    return np.random.default_rng(1).integers(0, CODEBOOK, CHUNK_TOKENS * seconds).tolist()
+
+
+def chunk_cost(
+    *,
+    left_chunks: int = -1,
+    young_s: int = 3,
+    old_s: int = 30,
+    repeats: int = 5,
+    progress: Progress = quiet,
+) -> ChunkCost:
+    """Steps of one chunk each, on calls that are ``young_s`` and ``old_s`` old, in turns."""
+    import torch
+
+    decoder = random_decoder(left_chunks=left_chunks)
+    voice = random_voice()
+    progress(f"reference speech of {REFERENCE_S} s")
+    decoder.prepare(voice)
+    young, old = _aged(decoder, voice, young_s), _aged(decoder, voice, old_s)
+    times: dict[str, list[float]] = {"young": [], "old": []}
+    sizes = young.nbytes, old.nbytes
+    for turn in range(repeats + 1):  # the first turn warms up and is not counted
+        for name, call, age in (("young", young, young_s), ("old", old, old_s)):
+            progress(f"turn {turn} of {repeats}: a chunk at {age} s")
+            spent = _chunk_ms(decoder, call)
+            _rewind(call)
+            if turn:
+                times[name].append(spent)
+    return ChunkCost(
+        left_chunks=left_chunks,
+        young_s=young_s,
+        old_s=old_s,
+        young_ms=tuple(times["young"]),
+        old_ms=tuple(times["old"]),
+        flow_young_ms=_flow_ms(decoder, young),
+        young_bytes=sizes[0],
+        old_bytes=sizes[1],
+        threads=torch.get_num_threads(),
+    )
+
+
+def cached_cost(
+    *, speech_s: int = 20, left_chunks: int = -1, progress: Progress = quiet
+) -> tuple[float, float]:
+    """Milliseconds for the reference speech, and for ``speech_s`` of speech in steps of 1 s."""
+    decoder = random_decoder(left_chunks=left_chunks, reserve_s=speech_s + 1)
+    voice, tokens = random_voice(), random_tokens(speech_s)
+    started = time.perf_counter()
+    decoder.prepare(voice)
+    prepared = time.perf_counter()
+    call = decoder.open(voice)
+    for at in range(0, len(tokens), CHUNK_TOKENS):
+        progress(f"cached: {at // CHUNK_TOKENS} of {speech_s} s")
+        last = at + CHUNK_TOKENS >= len(tokens)
+        decoder.step([DecoderWork(call, tokens[at : at + CHUNK_TOKENS], last)])
+    return (prepared - started) * 1000, (time.perf_counter() - prepared) * 1000
+
+
+def recomputed_cost(
+    *, speech_s: int = 20, progress: Progress = quiet
+) -> tuple[float, tuple[int, ...]]:
+    """Milliseconds and hops of the original's schedule for the same speech, same weights."""
+    import torch
+
+    from parley_speech.codec.cosyvoice2.flow import Reference
+    from parley_speech.codec.cosyvoice2.reference import CrossFaded, recompute
+    from parley_speech.codec.cosyvoice2.weights import random_full_size
+
+    flow, hift = random_full_size()
+    voice, tokens, hops = random_voice(), random_tokens(speech_s), []
+    with torch.inference_mode():
+        speaker = flow.speaker(torch.from_numpy(voice.embedding))
+        reference = Reference(voice.tokens, torch.from_numpy(voice.mel.T.copy()), speaker)
+        vocoder = CrossFaded(hift)
+        started, done = time.perf_counter(), 0
+        for mel in recompute(flow, reference, tokens):
+            done += mel.shape[1]
+            hops.append(mel.shape[1] // 2)
+            progress(f"recomputed: {done // 50} of {speech_s} s")
+            frames = mel.shape[1] + (0 if vocoder.mel is None else vocoder.mel.shape[1])
+            noise = torch.randn(frames * 480, hift.config.harmonics + 1)
+            vocoder.push(mel, noise, last=done == 2 * len(tokens))
+    return (time.perf_counter() - started) * 1000, tuple(hops)
+
+
+def total_cost(
+    *, speech_s: int = 20, left_chunks: int = -1, progress: Progress = quiet
+) -> TotalCost:
+    """Both, one after the other."""
+    import torch
+
+    recomputed, hops = recomputed_cost(speech_s=speech_s, progress=progress)
+    voice, cached = cached_cost(speech_s=speech_s, left_chunks=left_chunks, progress=progress)
+    return TotalCost(
+        speech_s=speech_s,
+        left_chunks=left_chunks,
+        reference_s=REFERENCE_S,
+        voice_ms=voice,
+        cached_ms=cached,
+        recomputed_ms=recomputed,
+        recomputed_hops=hops,
+        threads=torch.get_num_threads(),
+    )
+
+
+def batch_cost(*, calls: int = 4, progress: Progress = quiet) -> BatchCost:
+    """``calls`` calls that are 1, 2, 3 … s old, in one step and alone (the first of them)."""
+    import torch
+
+    decoder, voice = random_decoder(), random_voice()
+    decoder.prepare(voice)
+    members = [_aged(decoder, voice, age + 1) for age in range(calls)]
+    tokens = random_tokens(1)
+    spent = []
+    for group in ([members[0]], members, [members[0]], members):
+        progress(f"a step of {len(group)}")
+        started = time.perf_counter()
+        decoder.step([DecoderWork(call, tokens) for call in group])
+        spent.append((time.perf_counter() - started) * 1000)
+        for call in group:
+            _rewind(call)
+    return BatchCost(calls, min(spent[0::2]), min(spent[1::2]), torch.get_num_threads())
+
+
+# --- calls of a given age -------------------------------------------------------------------
+
+
+def _aged(decoder: CosyVoice2Decoder, voice: TokenPrompt, seconds: int) -> Call:
+    """A call that has spoken for ``seconds``: decoded truly for one chunk, then its caches are
+    filled up with zeros, because what they hold changes nothing about their cost."""
+    import torch
+
+    call = decoder.open(voice)
+    decoder.step([DecoderWork(call, random_tokens(2)[: CHUNK_TOKENS + LOOKAHEAD_TOKENS])])
+    assert call.state is not None
+    flow = call.state.flow
+    with torch.inference_mode():
+        for memory in (flow.tokens, flow.frames, flow.velocity):
+            memory.kv.age(seconds - 1)
+    flow.position += (seconds - 1) * CHUNK_TOKENS
+    return call
+
+
+def _chunk_ms(decoder: CosyVoice2Decoder, call: Call) -> float:
+    started = time.perf_counter()
+    samples = decoder.step([DecoderWork(call, random_tokens(1))])[0]
+    spent = (time.perf_counter() - started) * 1000
+    assert len(samples) == 24_000, "one chunk is one second of sound"
+    return spent
+
+
+def _rewind(call: Call) -> None:
+    """Takes the last chunk back, so that the next one is measured at the same age."""
+    assert call.state is not None
+    flow = call.state.flow
+    for memory in (flow.tokens, flow.frames, flow.velocity):
+        memory.kv.seen -= memory.kv.chunk
+    flow.position -= CHUNK_TOKENS
+
+
+def _flow_ms(decoder: CosyVoice2Decoder, call: Call) -> float:
+    """The flow's part of a chunk."""
+    import torch
+
+    from parley_speech.codec.cosyvoice2.flow_stream import advance
+
+    assert call.state is not None
+    flow = call.state.flow
+    with torch.inference_mode():
+        flow.pending += random_tokens(1)
+        started = time.perf_counter()
+        advance(decoder.flow, [flow])
+    spent = (time.perf_counter() - started) * 1000
+    _rewind(call)
+    return spent
+
+
+# --- by hand ----------------------------------------------------------------------------------
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="parley.bench.voice_decoder")
+    parser.add_argument("what", choices=("chunk", "total", "cached", "recomputed", "batch"))
+    parser.add_argument("--left", type=int, default=-1, help="visible chunks; -1: all")
+    parser.add_argument("--speech", type=int, default=20, help="seconds of speech")
+    options = parser.parse_args()
+
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    print(json.dumps(_measure(options, progress), indent=1))
+
+
+def _measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    if options.what == "chunk":
+        chunk = chunk_cost(left_chunks=options.left, progress=progress)
+        return {**asdict(chunk), "growth": chunk.growth, "reached": chunk.reached}
+    if options.what == "total":
+        total = total_cost(speech_s=options.speech, left_chunks=options.left, progress=progress)
+        return {**asdict(total), "saving": total.saving, "reached": total.reached}
+    if options.what == "cached":
+        voice, spent = cached_cost(
+            speech_s=options.speech, left_chunks=options.left, progress=progress
+        )
+        return {"voice_ms": voice, "cached_ms": spent, "left_chunks": options.left}
+    if options.what == "recomputed":
+        spent, hops = recomputed_cost(speech_s=options.speech, progress=progress)
+        return {"recomputed_ms": spent, "hops": hops}
+    batch = batch_cost(progress=progress)
+    return {**asdict(batch), "per_call": batch.per_call}
+
+
+if __name__ == "__main__":
+    main()
