@@ -42,6 +42,8 @@ HOLD_MS = 200
 that has moved is found again."""
 HELD = 0.8
 """Likelihood meanwhile."""
+CALM = 0.75
+"""Likelihood from which a known echo explains a sound well enough."""
 LATELY_SHARE = 0.7
 """Share of the microphone that must be explained by the levels of what was played lately."""
 GONE_FRAMES = 50
@@ -107,7 +109,7 @@ class EchoLikelihood:
         else:
             then, lately = self.power.push(near, self.delay_ms)
         echo = self._weigh(max(copy, then), copy)
-        self._calm = self.delay_ms is not None and echo >= ECHO_THRESHOLD
+        self._calm = self.delay_ms is not None and echo >= CALM
         self._miss(copy)
         return self._hold(echo, lately)
 

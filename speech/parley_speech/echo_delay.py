@@ -51,9 +51,9 @@ _RIVAL = 1.5
 """The echo of a room has many delays, and a later one may sound as clear for a while: another
 one is believed when it is this much clearer than the known one."""
 PATIENCE = 10
-"""Windows with a sound but without an echo, after which one looks around less often."""
+"""Windows with a sound but without an echo, after which all lags are searched less often."""
 LOOK_EVERY = 4
-"""Frames between two looks then."""
+"""Frames between two searches then."""
 
 # Low-pass to 3.4 kHz for the step to 8 kHz, with pre-emphasis: it whitens speech, without which
 # any two voiced sounds would resemble each other.
@@ -129,14 +129,13 @@ class DelayTracker:
             return 0.0
         share = 0.0 if self.lag is None else self._follow(self.lag, NEAR_MS, energy)
         self._held += _NEW * (share - self._held)
-        self._unfound = 0 if share >= SURE else self._unfound + 1
-        if self._unfound == 0 or (
-            (calm or self._unfound > PATIENCE) and self._unfound % LOOK_EVERY
-        ):
-            return share
-        if self.lag is not None:
+        if share < SURE and self.lag is not None:
             share = self._follow(self.lag, REACH_MS, energy)
-        return share if share >= SURE else max(share, self._search(energy))
+        self._unfound = 0 if share >= SURE else self._unfound + 1
+        hurry = not calm and self._unfound <= PATIENCE
+        if self._unfound == 0 or not (hurry or self._unfound % LOOK_EVERY == 0):
+            return share
+        return max(share, self._search(energy))
 
     # --- where it was last ---------------------------------------------------------------------
 
