@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from livekit.agents._exceptions import APIError
 from livekit.agents.metrics import TTSMetrics
 from livekit.agents.types import USERDATA_TIMED_TRANSCRIPT, TimedString
 from livekit.agents.voice.transcription import TranscriptSynchronizer
+from livekit.plugins.parley.assembly import Parts
+from livekit.plugins.parley.settings import Settings
 from livekit.plugins.parley.tts import TTS, Script
 from livekit.plugins.parley.version import __version__
 from roomless import Loudspeaker, Subtitles
@@ -234,3 +237,68 @@ async def test_an_interrupted_reply_keeps_what_was_heard(voice: TTS) -> None:
         assert item.interrupted
         assert REPLY.startswith(heard.strip().removesuffix("…"))
         assert 2 <= len(heard.split()) <= 6  # "order 12345" alone takes two seconds
+
+
+# --- on a speech server ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def speech_server() -> Iterator[str]:
+    """The embedded voice in a server process; gives its address."""
+    pytest.importorskip("uvicorn", reason="pip install parley[speech-server]")
+    command = [sys.executable, "-m", "parley_speech.server.main", "serve", "--port", "0"]
+    with subprocess.Popen([*command, "--no-token"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert "ready on" in line
+            yield line.split()[-1]
+        finally:
+            process.terminate()
+
+
+async def test_words_come_timed_from_a_server_too(speech_server: str) -> None:
+    async with TTS(url=speech_server) as remote, TTS() as here:
+        assert (remote.model, remote.provider) == ("speech server", "parley")
+        assert remote.capabilities.aligned_transcript
+        there = await say(remote, "Your order 123", "45 was shipped on Thursday,", REPLY[41:])
+        spoken = words(there)
+        assert "".join(spoken) == REPLY
+        assert len(samples(there)) == pytest.approx(len(samples(await say(here, REPLY))), abs=960)
+        for a, b in zip(spoken, words(await say(here, REPLY)), strict=True):
+            assert a.start_time == pytest.approx(b.start_time, abs=0.02)
+
+
+async def test_a_stock_session_speaks_from_a_server(speech_server: str) -> None:
+    async with TTS(f"{speech_server}?voice=espeak") as remote, Line(remote) as line:
+        await asyncio.wait_for(line.session.say("Hello, how can I help?"), 20)
+        assert speech_level_dbfs(line.loudspeaker.pcm, 24_000) == pytest.approx(-20, abs=2)
+        assert line.subtitles.text.strip() == "Hello, how can I help?"
+
+
+async def test_a_server_without_the_voice_is_an_error_that_is_not_retried(
+    speech_server: str,
+) -> None:
+    plugin = TTS(url=speech_server, voice="nobody")
+    with pytest.raises(APIError, match=r"no voice 'nobody'; it has: espeak") as refused:
+        await say(plugin, "Hello.")
+    assert not refused.value.retryable
+    await plugin.aclose()
+
+
+def test_one_voice_speaks() -> None:
+    with pytest.raises(ValueError, match="exclude each other"):
+        TTS("espeak", url="http://127.0.0.1:8880")
+    with pytest.raises(ValueError, match="no address of a speech server"):
+        TTS(url="127.0.0.1:8880")
+
+
+async def test_a_whole_agent_takes_its_voice_by_name_or_address(speech_server: str) -> None:
+    for voice in ("espeak", speech_server, Settings(voice=f"{speech_server}?speed=1.1").voice):
+        engines = Parts(voice=voice).engines()
+        await engines._voice.start()
+        stream = engines._voice.stream()
+        stream.push("Hello.")
+        stream.end()
+        assert [mark.text async for chunk in stream for mark in chunk.marks] == ["Hello."]
+        await engines._voice.aclose()

@@ -31,21 +31,6 @@ MOST_TIMES = 3
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
-def is_url(voice: str) -> bool:
-    """Is this the address of speech servers rather than the name of an engine?"""
-    return "://" in voice
-
-
-def voice_of(voice: str) -> Synthesizer:
-    """The voice that a setting names: an engine's name, or the address of speech servers.
-
-    Raises EngineUnavailable for an engine that is not installed, ValueError for a bad address."""
-    if is_url(voice):
-        return RemoteSynthesizer.from_url(voice)
-    engine: Synthesizer = registry.load("tts", voice)()
-    return engine
-
-
 class RemoteSynthesizer:
     """Meets `parley_speech.types.Synthesizer`.
 

@@ -84,7 +84,7 @@ def run(settings: ServerSettings) -> int:
     sys.setswitchinterval(SWITCH_S)
     try:
         return asyncio.run(_serve(settings))
-    except (EngineUnavailable, ValueError, OSError) as error:
+    except (EngineUnavailable, ValueError, LookupError, OSError) as error:
         print(f"parley-speech: {error}", file=sys.stderr)
         return 1
 

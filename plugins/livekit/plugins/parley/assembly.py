@@ -18,6 +18,7 @@ from parley.dialogue.engine import Engine
 from parley.dialogue.floor import FloorPolicy
 from parley.minds.base import Mind
 from parley_speech.registry import load
+from parley_speech.remote import voice_of
 from parley_speech.types import Recognizer, Synthesizer, Vad
 
 
@@ -54,7 +55,8 @@ class Engines:
         self.parts = parts
         self._starting: asyncio.Task[None] | None = None
         self._mind: Mind = parts.mind if not isinstance(parts.mind, str) else _mind(parts)
-        self._voice: Synthesizer = _part("tts", parts.voice)
+        self._voice: Synthesizer
+        self._voice = voice_of(parts.voice) if isinstance(parts.voice, str) else parts.voice
         self._asr: Recognizer = _part("asr", parts.asr)
         self._vad: Callable[[], Vad]
         self._vad = load("vad", parts.vad) if isinstance(parts.vad, str) else parts.vad

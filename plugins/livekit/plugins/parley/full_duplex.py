@@ -34,7 +34,8 @@ class FullDuplex(llm.RealtimeModel):
     Args:
         mind: who answers: ``"flow"`` (a dialogue in YAML), ``"vllm"`` (any OpenAI-compatible
             server), or a ``Mind`` of your own.
-        voice: who speaks: an engine's name (``"espeak"``) or a ``Synthesizer`` of your own.
+        voice: who speaks: an engine's name (``"espeak"``, ``"cosyvoice2"``), the address of speech
+            servers (``"http://host:8880?voice=anna"``), or a ``Synthesizer`` of your own.
         asr: the recogniser's name.
         vad: the voice activity engine's name.
         flow: path of a flow file for ``mind="flow"``; None: the shipped front desk.

@@ -22,7 +22,11 @@ class Settings(BaseSettings):
         "You are a friendly assistant on the telephone. Answer in one or two short sentences.",
         description="what a language model is told about its task",
     )
-    voice: str = Field("espeak", description="who speaks")
+    voice: str = Field(
+        "espeak",
+        description="who speaks: an engine, or speech servers as http://host:port?voice=name, "
+        "several with commas between; their token is PARLEY_SPEECH_TOKEN",
+    )
     asr: str = Field("pocketsphinx", description="who recognises")
     vad: str = Field("fusion", description="voice activity: fusion, silero, webrtc")
     greet: bool = Field(True, description="the agent speaks first")

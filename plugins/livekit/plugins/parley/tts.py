@@ -8,14 +8,14 @@ where it was heard.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
 
 from livekit import rtc
 from livekit.agents import tts, utils
 from livekit.agents._exceptions import APIError
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, TimedString
 
-from parley_speech import registry
+from parley_speech.remote import is_url, voice_of
 from parley_speech.tts.espeak import EspeakSynthesizer
 from parley_speech.types import (
     SPEAKER_HZ,
@@ -37,21 +37,32 @@ class TTS(tts.TTS[str]):
         engine: an engine's name, or a `parley_speech.types.Synthesizer`, which is then the
             caller's to close. The default, espeak-ng, is an extra of its own (GPL):
             ``pip install parley[espeak]``.
-        voice, rate_wpm, pitch: see `EspeakSynthesizer`; for the default engine only.
+        url: of a speech server instead (``http://host:port``), or of several that stand in for
+            each other; see `RemoteSynthesizer`, also for what happens when one is lost.
+        token: the speech servers' access token; None: from PARLEY_SPEECH_TOKEN.
+        voice: the server's name of a voice, or the default engine's (see `EspeakSynthesizer`).
+        speed, instructions: with ``url``, for voices that take them.
+        rate_wpm, pitch: see `EspeakSynthesizer`; for the default engine only.
 
-    Raises EngineUnavailable for the name of an engine that is not installed. What goes wrong when
-    the engine starts (the extra is missing, an unknown voice) comes with the first text, as an
-    APIError that is not retried.
+    Raises EngineUnavailable for the name of an engine that is not installed, and ValueError for a
+    bad address. What goes wrong when the engine starts (the extra is missing, an unknown voice, no
+    server) comes with the first text, as an APIError that is not retried.
     """
 
     def __init__(
         self,
         engine: str | Synthesizer | None = None,
         *,
-        voice: str = "en-us",
+        url: str | Sequence[str] | None = None,
+        token: str | None = None,
+        voice: str | None = None,
+        speed: float = 1.0,
+        instructions: str = "",
         rate_wpm: int = 175,
         pitch: int = 50,
     ) -> None:
+        if engine is not None and url is not None:
+            raise ValueError("engine and url exclude each other: one voice speaks")
         super().__init__(
             capabilities=tts.TTSCapabilities(streaming=True, aligned_transcript=True),
             sample_rate=SPEAKER_HZ,
@@ -59,12 +70,20 @@ class TTS(tts.TTS[str]):
         )
         self._engine: Synthesizer
         self._owned = True
-        if engine is None:
+        if url is not None:
+            from parley_speech.remote import RemoteSynthesizer
+
+            self._model = f"speech server {voice or ''}".strip()
+            self._engine = RemoteSynthesizer(
+                url, voice=voice or "", speed=speed, instructions=instructions, token=token
+            )
+        elif engine is None:
+            voice = voice or "en-us"
             self._model = f"espeak {voice}"
             self._engine = EspeakSynthesizer(voice, rate_wpm=rate_wpm, pitch=pitch)
         elif isinstance(engine, str):
-            self._model = engine
-            self._engine = registry.load("tts", engine)()
+            self._model = "speech server" if is_url(engine) else engine
+            self._engine = voice_of(engine)
         else:
             self._model = type(engine).__name__
             self._engine, self._owned = engine, False
