@@ -138,4 +138,6 @@ class WordClock:
         span, first = edges[-1] - edges[0], edges[0]
         room = max(last - self._given_upto, len(edges) - 1 if end is None else 0)
         scale = room / span if span > 0 else 0.0
-        return [first, *(self._given_upto + round((e - first) * scale) for e in edges[1:])]
+        upto = self._given_upto + (room > 0)  # of what is left, the first word has one at least
+        later = (self._given_upto + round((edge - first) * scale) for edge in edges[1:])
+        return [first, *(max(upto, edge) for edge in later)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parley_speech.tts.token_marks import WordClock, samples_per_letter, spoken_letters
@@ -99,6 +99,8 @@ def test_the_pace_is_the_reference_s_own_where_it_can_be() -> None:
     assert samples_per_letter(replace(PROMPT, text="Hi.", tokens=(1,) * 250), 960) == usual
 
 
+@example(["a", "a"], [(1, 1)], 1)
+@example(["…", "a"], [(0, 0), (5, 5)], 1)
 @given(
     st.lists(st.sampled_from(["a", "word", "extraordinary", "…", "so,", "end."]), max_size=12),
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 6000)), max_size=30),
