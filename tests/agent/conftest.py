@@ -1,8 +1,9 @@
 """A real vLLM server on the CPU, with a chat model made on the spot, for tests marked slow.
 
 The server runs under ``$PARLEY_VLLM_PYTHON`` or the Python of the tests; pytest itself never
-imports vLLM. ``PARLEY_NO_VLLM=1`` skips these tests; without it a missing vLLM is a failure, so
-that they cannot vanish unnoticed.
+imports vLLM. ``PARLEY_TEST_VLLM_URL`` names a server that runs already (``scripts/vllm_cpu.py``),
+which saves its start while a test is being written. ``PARLEY_NO_VLLM=1`` skips these tests; without
+it a missing vLLM is a failure, so that they cannot vanish unnoticed.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ def serving(model: Path, log: Path, restarts: int = 0) -> Iterator[tuple[str, in
 @pytest.fixture(scope="session")
 def vllm_server(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One for all tests; a test that kills its server starts one by ``serving``."""
+    if running := os.environ.get("PARLEY_TEST_VLLM_URL"):
+        yield running
+        return
     log = tmp_path_factory.mktemp("vllm") / "vllm.log"
     with serving(tiny_chat, log, restarts=2) as (url, _):
         yield url
