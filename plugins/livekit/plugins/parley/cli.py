@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from livekit.plugins.parley import cli_voices
 from livekit.plugins.parley.bench import command as bench_commands
 from livekit.plugins.parley.bench import mind_cli
 from rich.console import Console
@@ -27,6 +28,7 @@ bench_app = typer.Typer(help="Measurements that anyone can repeat.", no_args_is_
 bench_app.command("room")(bench_commands.room)
 bench_app.command("mind")(mind_cli.mind)
 app.add_typer(bench_app, name="bench")
+app.add_typer(cli_voices.app, name="voices")
 console = Console(highlight=False)
 
 Out = Annotated[Path, typer.Option(help="where recording, events, picture and page go")]
