@@ -49,9 +49,8 @@ class LeftFigures:
     slots_running: int
     engine_running: int
     kv_used: float
-    rss_before_mib: float
-    rss_half_mib: float
-    rss_after_mib: float
+    rss_mib: tuple[float, ...]
+    """Before, and after each quarter."""
     seconds: float
 
 
@@ -108,20 +107,19 @@ async def cancelled_leave_nothing(lm: VllmTokenLm, count: int = 1000) -> LeftFig
     """Cuts utterances at many stages, several at once, and looks at what stays."""
     assert lm.engine is not None
     stats, at_once = lm.engine.stats, lm.load.slots
-    await _cancel_some(lm, 4 * at_once, at_once)  # caches and pools reach their size
-    before, began = rss_mib(), time.perf_counter()
-    await _cancel_some(lm, count // 2, at_once)
-    half = rss_mib()
-    await _cancel_some(lm, count - count // 2, at_once)
+    # Pools reach their size, and each page of the KV cache, taken in turn, is touched once.
+    await _cancel_some(lm, count, at_once)
+    sizes, began = [rss_mib()], time.perf_counter()
+    for _ in range(4):
+        await _cancel_some(lm, count // 4, at_once)
+        sizes.append(rss_mib())
     await asyncio.wait_for(stats.until(idle), FREE_S)
     return LeftFigures(
-        cancelled=count,
+        cancelled=count // 4 * 4,
         slots_running=lm.load.running,
         engine_running=stats.running + stats.waiting,
         kv_used=stats.kv_used,
-        rss_before_mib=before,
-        rss_half_mib=half,
-        rss_after_mib=rss_mib(),
+        rss_mib=tuple(sizes),
         seconds=round(time.perf_counter() - began, 1),
     )
 

@@ -163,6 +163,8 @@ class VllmEngine:
             await asyncio.gather(watch, return_exceptions=True)
         llm, self._llm = self._llm, None
         if llm is not None:
+            if llm.output_handler is not None:  # else it reports the shutdown as a death
+                llm.output_handler.cancel()
             await asyncio.to_thread(llm.shutdown)
         self._given_up = EngineDied("the token LM is closed")
         self._ready.set()
