@@ -145,12 +145,15 @@ async def aborts(url: str, times: int, tell: Tell) -> list[Figure]:
     mind = VllmMind(options)
     await mind.start()
     took: list[float | None] = []
+    sent: list[float | None] = []
     async with httpx.AsyncClient(timeout=60) as client:
         metrics = Metrics(client, url)
         await _one_abort(mind, metrics, 1)
         before = _held()
         for number in range(times):
-            took.append(await _one_abort(mind, metrics, STAGES[number % len(STAGES)]))
+            begun, ended = await _one_abort(mind, metrics, STAGES[number % len(STAGES)])
+            sent.append(begun)
+            took.append(ended)
             if number % 20 == 0:
                 tell(f"thrown away: {number} of {times}")
         left = await metrics.read()
@@ -176,6 +179,11 @@ async def aborts(url: str, times: int, tell: Tell) -> list[Figure]:
             ),
         ),
         Figure(
+            "abort_sent",
+            "... the question to which vLLM answered so was sent",
+            samples=tuple(sent),
+        ),
+        Figure(
             "abort_leaks",
             f"left behind by {times} of them",
             "things",
@@ -186,7 +194,11 @@ async def aborts(url: str, times: int, tell: Tell) -> list[Figure]:
     ]
 
 
-async def _one_abort(mind: VllmMind, metrics: Metrics, deltas: int) -> float | None:
+async def _one_abort(
+    mind: VllmMind, metrics: Metrics, deltas: int
+) -> tuple[float | None, float | None]:
+    """From ``cancel`` until the question about running requests was sent that got 0 for an answer,
+    and until that answer was there: vLLM has counted in between. (None, None): never."""
     session = mind.session()
     reply = session.reply(STORY)
     events = aiter(reply)
@@ -197,11 +209,12 @@ async def _one_abort(mind: VllmMind, metrics: Metrics, deltas: int) -> float | N
     try:
         async with asyncio.timeout(GIVE_UP_S):
             await reply.aclose()  # a question asked before would only be in the way
+            sent = time.perf_counter()
             while await metrics.running():
-                pass
-        return (time.perf_counter() - began) * 1000
+                sent = time.perf_counter()
+        return (sent - began) * 1000, (time.perf_counter() - began) * 1000
     except TimeoutError:
-        return None
+        return None, None
     finally:
         await reply.aclose()
         await session.aclose()
