@@ -202,6 +202,16 @@ def test_replies_that_their_echo_stops_or_answers_are_counted(rendering: Renderi
     assert "120 ms: 1 of 4" in found["echo_stops"].notes
 
 
+def test_a_line_that_stood_still_is_no_stop_of_the_agents(rendering: Rendering) -> None:
+    call = Script(rendering, Plan("monologue", "notice", 1))
+    call.reply(0.5, {58: Fade.STOP}, cause="instructed")
+    call.events = [e for e in call.events if e.get("name") != "Yield"]
+    call.events[-1] |= {"cut": False, "heard": rendering.text}
+    found = judged("echo", call, echo_ms=120)
+    assert found["echo_stops"].samples == (0,)
+    assert "1 more broke off where the line stood still, not the agent" in found["echo_stops"].notes
+
+
 # --- cost -----------------------------------------------------------------------------------
 
 

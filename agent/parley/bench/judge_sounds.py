@@ -1,4 +1,9 @@
-"""Judges what is to change nothing: backchannels, noises, the agent's own echo."""
+"""Judges what is to change nothing: backchannels, noises, the agent's own echo.
+
+A reply that breaks off in the recording was stopped if the agent's journal says so, too. The
+journal is written by what does the stopping, so it cannot hide a stop; where it holds none the line
+stood still, and the sound that is missing is counted by itself.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from parley.bench.figures import Figure, Goal
-from parley.bench.journals import spoken
+from parley.bench.journals import Spoken, spoken
 from parley.bench.judged import Judged, ends, stages, void
 
 STOP_REACH_S = 1.5
@@ -29,6 +34,7 @@ def sound_figures(calls: Sequence[Judged], trip: float) -> list[Figure]:
             details={"rows": rows},
             notes=(
                 *(f"{what}: {_stops(some)}" for what, some in both if some),
+                *_torn(rows),
                 *void(calls, len(rows), lambda t: t.what != "speech"),
             ),
         ),
@@ -45,6 +51,16 @@ def _stops(rows: Sequence[dict[str, Any]]) -> str:
     return f"{sum(row['stopped'] for row in rows)} of {len(rows)}"
 
 
+def _torn(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    count = sum(row["torn"] for row in rows)
+    return (f"{count} more broke off where the line stood still, not the agent",) if count else ()
+
+
+def _verdict(broke_off: bool, known: Spoken | None) -> dict[str, bool]:
+    by_agent = broke_off and (known is None or known.cut)
+    return {"stopped": by_agent, "torn": broke_off and not by_agent}
+
+
 def sound_rows(judged: Judged) -> Iterable[dict[str, Any]]:
     for trial, after in zip(judged.call.trials, ends(judged.call.trials), strict=True):
         found = judged.during(trial.onset) if trial.what != "speech" else None
@@ -56,7 +72,7 @@ def sound_rows(judged: Judged) -> Iterable[dict[str, Any]]:
             "clip": trial.clip,
             "what": trial.what,
             "gain_db": trial.gain_db,
-            "stopped": bool(heard.stopped(trial.onset) and heard.span.end_s < end),
+            **_verdict(bool(heard.stopped(trial.onset) and heard.span.end_s < end), known),
             "ducked_ms": heard.ducked_ms(trial.onset, end),
             **stages(known, trial.onset, end),
         }
@@ -83,6 +99,7 @@ def echo_figures(calls: Sequence[Judged], trip: float) -> list[Figure]:
             notes=(
                 *(f"{delay} ms: {_stops(some)}" for delay, some in by_delay),
                 f"ducked by it: {ducked} of {len(rows)}",
+                *_torn(rows),
                 *([f"{unsure} sounds could not be recognised as replies"] if unsure else []),
             ),
         ),
@@ -101,7 +118,7 @@ def echo_rows(judged: Judged) -> Iterable[dict[str, Any]]:
         yield {
             "echo_ms": judged.call.echo_ms,
             "reply": number,
-            "stopped": heard.stopped(heard.start),
+            **_verdict(heard.stopped(heard.start), known),
             "ducked_ms": heard.ducked_ms(heard.start, heard.span.end_s),
             **stages(known, heard.start - 0.5, heard.span.end_s + 0.5),
         }
