@@ -20,6 +20,7 @@ from parley_speech.server.catalogue import Catalogue, NotTaken, UnknownVoice, Vo
 from parley_speech.server.idle import IdleWatch
 from parley_speech.server.outlet import FIRST, Outlet
 from parley_speech.server.playout import LATE_S, Playout
+from parley_speech.server.precedence import KEEP_S, FirstChunks
 from parley_speech.server.settings import ServerSettings
 from parley_speech.server.speech import Speech, TextTooLong
 from parley_speech.types import EngineUnavailable, SpeechStream, Synthesizer
@@ -326,6 +327,33 @@ async def test_idling_is_noticed_once_and_progress_puts_it_off() -> None:
     other.stop()
     await asyncio.sleep(0.05)
     assert len(noticed) == 1
+
+
+# --- first chunks ---------------------------------------------------------------------------------
+
+
+async def test_who_has_audio_in_hand_gives_way_to_who_has_none() -> None:
+    firsts = FirstChunks()
+    await asyncio.wait_for(firsts.give_way(60.0), 20)  # nobody waits
+    firsts.awaited("a")
+    firsts.awaited("b")
+    await asyncio.wait_for(firsts.give_way(KEEP_S), 20)  # too little in hand
+    giving = asyncio.create_task(firsts.give_way(1000.0))
+    firsts.came("a")
+    firsts.came("a")
+    await settle()
+    assert not giving.done()
+    firsts.came("b")
+    await asyncio.wait_for(giving, 20)
+
+
+async def test_nobody_gives_way_until_his_own_buffer_is_dry() -> None:
+    firsts = FirstChunks()
+    firsts.awaited("a")
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.wait_for(firsts.give_way(KEEP_S + 0.05), 20)
+    assert loop.time() - began >= 0.049
 
 
 # --- an utterance's text --------------------------------------------------------------------------

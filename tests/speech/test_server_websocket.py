@@ -166,6 +166,26 @@ async def test_the_clock_paces_who_tells_nothing(server: InLoop) -> None:
         assert loop.time() - began > 1.2 - 0.2 - 0.1
 
 
+async def test_a_first_chunk_goes_before_what_others_do_not_need_yet(server: InLoop) -> None:
+    """Of a long text nothing more is made while another utterance has no sound yet."""
+    slow = server.service.catalogue._engines["late"]
+    tone = server.service.catalogue._engines["tone"]
+    assert isinstance(slow, ToneVoice)
+    assert isinstance(tone, ToneVoice)
+    slow.gate.clear()
+    async with talking(server.url) as talk:
+        await talk.send(wire.Open(id=0, voice="late"), wire.Text(id=0, text="w1 "), wire.End(id=0))
+        await talk.say(1, text_of(*range(100)), ahead_ms=60_000)  # 12 s
+        await talk.until_samples(1, 7_200)
+        await talk.send(wire.AskStats())
+        while not isinstance(talk.other[-1], wire.Stats):
+            await talk.hear()
+        assert tone.made * tone.chunk < 4 * 24_000
+        slow.gate.set()
+        await talk.until_last(0, 1)
+        assert talk.of(1).samples == 100 * (WORD + PAUSE)
+
+
 async def test_a_cancel_stops_the_voice_and_frees_the_slot(server: InLoop, tone: ToneVoice) -> None:
     async with talking(server.url) as talk:
         await talk.say(0, text_of(*range(1000)), ahead_ms=60_000)
@@ -201,9 +221,11 @@ async def test_a_client_that_leaves_takes_its_utterances_with_it(
         talk.socket.transport.abort()
     await until(lambda: server.service.admission.speaking == 0)
     assert tone.open == 0
-    page = server.service.metrics.page().decode()
-    assert 'parley_speech_utterances_total{outcome="lost",voice="tone"} 3.0' in page
-    assert "parley_speech_connections 0.0" in page
+    metrics = server.service.metrics
+    await until(lambda: b"parley_speech_connections 0.0" in metrics.page())
+    assert (
+        'parley_speech_utterances_total{outcome="lost",voice="tone"} 3.0' in metrics.page().decode()
+    )
 
 
 # --- busy, idle, failing ----------------------------------------------------------------------

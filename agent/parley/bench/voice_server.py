@@ -83,20 +83,32 @@ class Figures:
 
 
 async def first_chunks(voice: Synthesizer, calls: int) -> list[float]:
-    """Seconds from text to first chunk of calls that begin at once, in the order of service."""
-    return sorted(await asyncio.gather(*(_first_chunk(voice) for _ in range(calls))))
+    """Seconds from text to first chunk of calls that begin at once, in the order of service. All
+    go on listening, as calls do, until each has had its first chunk."""
+    waiting = set(range(calls))
+    all_began = asyncio.Event()
 
+    async def call(number: int) -> float:
+        stream = voice.stream()
+        began = time.perf_counter()
+        stream.push(TEXT)
+        stream.end()
+        took = -1.0
+        try:
+            async for _ in stream:
+                if took < 0:
+                    took = time.perf_counter() - began
+                    waiting.discard(number)
+                    if not waiting:
+                        all_began.set()
+                if all_began.is_set():
+                    break
+            await all_began.wait()
+        finally:
+            await _close(stream)
+        return took
 
-async def _first_chunk(voice: Synthesizer) -> float:
-    stream = voice.stream()
-    began = time.perf_counter()
-    stream.push(TEXT)
-    stream.end()
-    try:
-        await anext(aiter(stream))
-        return time.perf_counter() - began
-    finally:
-        await _close(stream)
+    return sorted(await asyncio.gather(*(call(number) for number in range(calls))))
 
 
 async def _close(stream: SpeechStream) -> None:

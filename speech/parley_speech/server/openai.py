@@ -148,6 +148,7 @@ class _Saying:
         since = time.monotonic()
         try:
             self._chunks = self._speech.chunks()
+            self._services.first_chunks.awaited(self)
             self._speech.push(self._text)
             self._speech.end()
             self._first = await anext(self._chunks, None)
@@ -161,6 +162,8 @@ class _Saying:
         except BaseException:
             await self._end("lost")
             raise
+        finally:
+            self._services.first_chunks.came(self)
         metrics.first_chunk.labels(self._voice).observe(time.monotonic() - since)
 
     async def chunks(self) -> AsyncGenerator[AudioChunk, None]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parley_speech.server import protocol as wire
 from parley_speech.server.admission import Admission, ServerBusy
@@ -20,6 +20,7 @@ from parley_speech.server.idle import IdleWatch
 from parley_speech.server.metrics import Metrics, Outcome
 from parley_speech.server.outlet import FIRST
 from parley_speech.server.playout import Playout
+from parley_speech.server.precedence import FirstChunks
 from parley_speech.server.speech import Speech, TextTooLong
 from parley_speech.types import AudioChunk, WordMark
 
@@ -38,6 +39,7 @@ class Services:
     metrics: Metrics
     max_chars: int
     idle_s: float
+    first_chunks: FirstChunks = field(default_factory=FirstChunks)
 
 
 class Utterance:
@@ -80,6 +82,7 @@ class Utterance:
     def push(self, text: str) -> None:
         if self._first_text is None and text.strip():
             self._first_text = time.monotonic()
+            self._services.first_chunks.awaited(self)
         try:
             self._speech.push(text)
         except (TextTooLong, OverflowError):
@@ -134,6 +137,7 @@ class Utterance:
             last, outcome = await self._until_end()
         finally:
             self._idle.stop()
+            self._services.first_chunks.came(self)
         if not isinstance(last, wire.Busy):
             self._count(outcome)
         if outcome != "lost":
@@ -183,7 +187,10 @@ class Utterance:
         async with contextlib.aclosing(self._speech.chunks()) as chunks:
             async for chunk in chunks:
                 await self._give(chunk)
+                self._services.first_chunks.came(self)
                 await self._until_room()
+                in_hand_s = self._playout.deadline - time.monotonic()
+                await self._services.first_chunks.give_way(in_hand_s)
 
     async def _until_room(self) -> None:
         wait_s = self._playout.wait_s(time.monotonic())
