@@ -32,12 +32,12 @@ DECIDE_NOISE = 0.6
 class Terms:
     """The numbers of the formula; log-odds are natural."""
 
-    sound: float = 0.0
-    """Added to the network's log-odds: its beliefs hold for as many nods as it was fitted with."""
-    long_from_ms: int = 480
+    sound: float = 0.5
+    """Added to the network's log-odds: it was fitted with a double cost of stopping for a nod."""
+    long_from_ms: int = 600
     long_per_s: float = 20.0
     end_ms: int = 60
-    end: float = 1.0
+    end: float = 0.5
 
 
 TERMS = Terms()
@@ -45,8 +45,8 @@ WORDS = {
     Words.NONE: 0.0,
     Words.BACKCHANNEL: -6.0,
     Words.ONE: 0.5,
-    Words.CONTENT: 7.5,
-    Words.OPENER: 8.0,
+    Words.CONTENT: 7.0,
+    Words.OPENER: 7.5,
 }
 MOST = 5.0
 """Log-odds of a belief are cut here: 150 to 1 is as sure as so small a network can be, and less

@@ -295,6 +295,8 @@ class StreamDecoder:
         text = " ".join(word.text for word in found)
         in_grammar = now.source != OPEN
         confidence = scores.confidence(found, in_grammar=in_grammar)
+        if not final and not in_grammar:
+            confidence = min(confidence, scores.UNPROVEN)
         if final and in_grammar and not self._complete(now.source, text):
             confidence *= scores.INCOMPLETE
         words = tuple(

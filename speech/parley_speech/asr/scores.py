@@ -7,7 +7,7 @@ accepts anything; this is what tells a match from a mismatch.
 
 In open English the words themselves compete, and their posterior probability says more: over 38
 recordings the area under the curve for (nearly) right against mostly wrong is 0.82, and 0.76 for
-the acoustic score. Before the end of an utterance there are no posteriors; they are 1 then.
+the acoustic score. Before the end of an utterance there are no posteriors; see ``UNPROVEN``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ SLOPE = 2.2
 """Per nat; gives a typical right match (-1.8) 0.97 and a typical wrong one (-4.6) 0.07."""
 INCOMPLETE = 0.5
 """Factor on the confidence of words after which the grammar does not allow to stop."""
+UNPROVEN = 0.3
+"""Confidence of open English before the end of an utterance, where the decoder says 1: of an
+"uh-huh" it makes "but" and "but the", of a "hello" "where", before it knows better."""
 LOWEST = 1e-300
 """Scores come as probabilities; below this they are zero."""
 
