@@ -1,10 +1,11 @@
 """What the token decoder costs on this machine, with random weights of CosyVoice 2's size.
 
-Three questions, each measured alone so that a machine can be kept quiet for its few minutes:
+Three questions, each measured by itself, as together they take minutes:
 - `chunk_cost`: a chunk (1 s of speech) of a call that is 30 s old against one that is 3 s old;
 - `total_cost`: an utterance of 20 s in cached chunks against the original's recomputing schedule;
 - `batch_cost`: how much of a second call's chunk comes for free beside a first one.
-Costs of a transformer do not depend on what the weights are, so random ones tell the truth.
+Costs of a transformer do not depend on what the weights are, so random ones tell the truth. They
+are CPU time of one thread, which is what the work costs even where other work holds the machine.
 
     python -m parley.bench.voice_decoder chunk --left 3
 
@@ -128,7 +129,8 @@ def random_voice(seconds: int = REFERENCE_S) -> TokenPrompt:
 
 
 def random_tokens(seconds: int) -> list[int]:
-    return np.random.default_rng(1).integers(0, CODEBOOK, CHUNK_TOKENS * seconds).tolist()
+    draw = np.random.default_rng(1)
+    return [int(token) for token in draw.integers(0, CODEBOOK, CHUNK_TOKENS * seconds)]
 
 
 def chunk_cost(
@@ -136,7 +138,7 @@ def chunk_cost(
     left_chunks: int = -1,
     young_s: int = 3,
     old_s: int = 30,
-    repeats: int = 5,
+    repeats: int = 2,
     progress: Progress = quiet,
 ) -> ChunkCost:
     """Steps of one chunk each, on calls that are ``young_s`` and ``old_s`` old, in turns."""
@@ -175,42 +177,46 @@ def cached_cost(
     """Milliseconds for the reference speech, and for ``speech_s`` of speech in steps of 1 s."""
     decoder = random_decoder(left_chunks=left_chunks, reserve_s=speech_s + 1)
     voice, tokens = random_voice(), random_tokens(speech_s)
-    started = time.perf_counter()
+    started = time.process_time()
     decoder.prepare(voice)
-    prepared = time.perf_counter()
+    prepared = time.process_time()
     call = decoder.open(voice)
     for at in range(0, len(tokens), CHUNK_TOKENS):
         progress(f"cached: {at // CHUNK_TOKENS} of {speech_s} s")
         last = at + CHUNK_TOKENS >= len(tokens)
         decoder.step([DecoderWork(call, tokens[at : at + CHUNK_TOKENS], last)])
-    return (prepared - started) * 1000, (time.perf_counter() - prepared) * 1000
+    return (prepared - started) * 1000, (time.process_time() - prepared) * 1000
 
 
 def recomputed_cost(
-    *, speech_s: int = 20, progress: Progress = quiet
-) -> tuple[float, tuple[int, ...]]:
-    """Milliseconds and hops of the original's schedule for the same speech, same weights."""
+    *, speech_s: int = 20, part: slice = slice(None), progress: Progress = quiet
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Milliseconds and new tokens of each hop of the original's schedule for the same speech with
+    the same weights. ``part``: only these hops, to measure in pieces."""
     import torch
 
     from parley_speech.codec.cosyvoice2.flow import Reference
-    from parley_speech.codec.cosyvoice2.reference import CrossFaded, recompute
+    from parley_speech.codec.cosyvoice2.reference import CrossFaded, recompute, schedule
     from parley_speech.codec.cosyvoice2.weights import random_full_size
 
     flow, hift = random_full_size()
-    voice, tokens, hops = random_voice(), random_tokens(speech_s), []
+    voice, tokens = random_voice(), random_tokens(speech_s)
+    hops = schedule(flow.config, len(voice.tokens), len(tokens))
+    spent, new = [], []
     with torch.inference_mode():
         speaker = flow.speaker(torch.from_numpy(voice.embedding))
         reference = Reference(voice.tokens, torch.from_numpy(voice.mel.T.copy()), speaker)
         vocoder = CrossFaded(hift)
-        started, done = time.perf_counter(), 0
-        for mel in recompute(flow, reference, tokens):
-            done += mel.shape[1]
-            hops.append(mel.shape[1] // 2)
-            progress(f"recomputed: {done // 50} of {speech_s} s")
+        for hop in hops[part]:
+            progress(f"recomputed: hop {len(spent)}, {hop.given} tokens")
+            started = time.process_time()
+            mel = recompute(flow, reference, tokens, hop)
             frames = mel.shape[1] + (0 if vocoder.mel is None else vocoder.mel.shape[1])
             noise = torch.randn(frames * 480, hift.config.harmonics + 1)
-            vocoder.push(mel, noise, last=done == 2 * len(tokens))
-    return (time.perf_counter() - started) * 1000, tuple(hops)
+            vocoder.push(mel, noise, last=hop.last)
+            spent.append((time.process_time() - started) * 1000)
+            new.append(mel.shape[1] // 2)
+    return tuple(spent), tuple(new)
 
 
 def total_cost(
@@ -227,7 +233,7 @@ def total_cost(
         reference_s=REFERENCE_S,
         voice_ms=voice,
         cached_ms=cached,
-        recomputed_ms=recomputed,
+        recomputed_ms=sum(recomputed),
         recomputed_hops=hops,
         threads=torch.get_num_threads(),
     )
@@ -244,9 +250,9 @@ def batch_cost(*, calls: int = 4, progress: Progress = quiet) -> BatchCost:
     spent = []
     for group in ([members[0]], members, [members[0]], members):
         progress(f"a step of {len(group)}")
-        started = time.perf_counter()
+        started = time.process_time()
         decoder.step([DecoderWork(call, tokens) for call in group])
-        spent.append((time.perf_counter() - started) * 1000)
+        spent.append((time.process_time() - started) * 1000)
         for call in group:
             _rewind(call)
     return BatchCost(calls, min(spent[0::2]), min(spent[1::2]), torch.get_num_threads())
@@ -272,9 +278,9 @@ def _aged(decoder: CosyVoice2Decoder, voice: TokenPrompt, seconds: int) -> Call:
 
 
 def _chunk_ms(decoder: CosyVoice2Decoder, call: Call) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     samples = decoder.step([DecoderWork(call, random_tokens(1))])[0]
-    spent = (time.perf_counter() - started) * 1000
+    spent = (time.process_time() - started) * 1000
     assert len(samples) == 24_000, "one chunk is one second of sound"
     return spent
 
@@ -298,9 +304,9 @@ def _flow_ms(decoder: CosyVoice2Decoder, call: Call) -> float:
     flow = call.state.flow
     with torch.inference_mode():
         flow.pending += random_tokens(1)
-        started = time.perf_counter()
+        started = time.process_time()
         advance(decoder.flow, [flow])
-    spent = (time.perf_counter() - started) * 1000
+    spent = (time.process_time() - started) * 1000
     _rewind(call)
     return spent
 
@@ -313,12 +319,22 @@ def main() -> None:
     parser.add_argument("what", choices=("chunk", "total", "cached", "recomputed", "batch"))
     parser.add_argument("--left", type=int, default=-1, help="visible chunks; -1: all")
     parser.add_argument("--speech", type=int, default=20, help="seconds of speech")
+    parser.add_argument("--first", type=int, help="recomputed: from this hop")
+    parser.add_argument("--end", type=int, help="recomputed: up to this hop")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    _use_threads(options.threads)
 
     def progress(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     print(json.dumps(_measure(options, progress), indent=1))
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def _measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -334,8 +350,9 @@ def _measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         )
         return {"voice_ms": voice, "cached_ms": spent, "left_chunks": options.left}
     if options.what == "recomputed":
-        spent, hops = recomputed_cost(speech_s=options.speech, progress=progress)
-        return {"recomputed_ms": spent, "hops": hops}
+        part = slice(options.first, options.end)
+        hops, new = recomputed_cost(speech_s=options.speech, part=part, progress=progress)
+        return {"recomputed_ms": sum(hops), "hops_ms": hops, "hops": new}
     batch = batch_cost(progress=progress)
     return {**asdict(batch), "per_call": batch.per_call}
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parley_speech.codec.cosyvoice2.config import FlowConfig
-from parley_speech.codec.cosyvoice2.memory import Memory
+from parley_speech.codec.cosyvoice2.memory import Memory, convolve
 
 TIME_SCALE = 1000.0
 HIDDEN_TIMES = 4
@@ -64,7 +64,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, time: Tensor, memory: Memory) -> Tensor:
         """x (rows, inputs, t), ``time`` (1, time) through Mish already → (rows, outputs, t)."""
         h = self.block1(x, memory) + self.mlp[1](time)[..., None]
-        out: Tensor = self.block2(h, memory) + self.res_conv(x)
+        out: Tensor = self.block2(h, memory) + convolve(self.res_conv, x)
         return out
 
 
@@ -173,8 +173,7 @@ class Estimator(nn.Module):
             h = _stage(block, h, time, memory)
         h = _stage(self.up_blocks[0], torch.cat([h, skipped], dim=1), time, memory)
         h = memory.conv(_conv(self.up_blocks[0]), h)
-        out: Tensor = self.final_proj(self.final_block(h, memory))
-        return out
+        return convolve(self.final_proj, self.final_block(h, memory))
 
 
 def _stage(stage: nn.Module, x: Tensor, time: Tensor, memory: Memory) -> Tensor:

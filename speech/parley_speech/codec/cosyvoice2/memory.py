@@ -163,7 +163,7 @@ class Whole:
         self._mask = mask
 
     def conv(self, conv: nn.Conv1d, x: Tensor) -> Tensor:
-        return conv(F.pad(x, (conv.kernel_size[0] - 1, 0)))  # type: ignore[no-any-return]
+        return convolve(conv, F.pad(x, (conv.kernel_size[0] - 1, 0)))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         mask = None if self._mask is None else self._mask.to(q.dtype)
@@ -227,7 +227,7 @@ class Chunked:
             before.append(x.new_zeros(self._spare, x.shape[1], keep))
         joined = torch.cat([before[0] if len(before) == 1 else torch.cat(before), x], dim=-1)
         self._tails[key] = joined[..., -keep:]
-        return conv(joined)  # type: ignore[no-any-return]
+        return convolve(conv, joined)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return self.attend_biased(q, k, v, None)
@@ -260,6 +260,18 @@ class Chunked:
     def _tail(self, call: CallMemory, key: tuple[int, int], x: Tensor, keep: int) -> Tensor:
         tail = call.tails.get(key)
         return x.new_zeros(self._rows, x.shape[1], keep) if tail is None else tail
+
+
+def convolve(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """``conv`` without padding of its own, x (rows, channels, t).
+
+    On a CPU as one matrix product: for the few frames of a chunk five times faster than the
+    convolution routine.
+    """
+    if x.device.type != "cpu":
+        return conv(x)  # type: ignore[no-any-return]
+    windows = x.unfold(2, conv.kernel_size[0], 1).transpose(1, 2).flatten(2)  # (rows, t, c·k)
+    return F.linear(windows, conv.weight.flatten(1), conv.bias).transpose(1, 2)
 
 
 def _attend_padded(q: Tensor, seen: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

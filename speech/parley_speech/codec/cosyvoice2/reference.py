@@ -7,7 +7,7 @@ of the one before and cross-fades 3,840 samples. Nothing of this is used in serv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parley_speech.codec.cosyvoice2.config import HiftConfig
+from parley_speech.codec.cosyvoice2.config import FlowConfig, HiftConfig
 from parley_speech.codec.cosyvoice2.flow import Flow, Reference
 from parley_speech.codec.cosyvoice2.hift import Hift
 
@@ -23,27 +23,47 @@ FIRST_HOP, LAST_HOP = 25, 100
 OVERLAP_FRAMES = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One chunk of the original's schedule: the prefix it decodes and what of it is new."""
+
+    first: int
+    """Tokens that came out before."""
+    given: int
+    """Tokens decoded, the look-ahead included."""
+    last: bool
+
+
+def schedule(
+    config: FlowConfig, reference: int, tokens: int, last_hop: int = LAST_HOP
+) -> list[Hop]:
+    """The original's hops on a first request: 25 (and what the reference of that many tokens lacks
+    to a multiple of 25), 50, then 100."""
+    hops, offset, hop = [], 0, FIRST_HOP
+    this = hop + -reference % FIRST_HOP
+    while tokens - offset >= this + config.lookahead_tokens:
+        hops.append(Hop(offset, offset + this + config.lookahead_tokens, False))
+        offset += this
+        this = hop = min(2 * hop, last_hop)
+    return [*hops, Hop(offset, tokens, True)]
+
+
 def recompute(
     flow: Flow,
     reference: Reference,
     tokens: Sequence[int],
+    hop: Hop,
     *,
-    last_hop: int = LAST_HOP,
     streaming_tail: bool = False,
-) -> Iterator[Tensor]:
-    """The mel of each chunk (bins, frames) as the original makes it on a first request."""
-    ahead, scale = flow.config.lookahead_tokens, flow.config.frames_per_token
-    offset, hop = 0, FIRST_HOP
-    this = hop + -len(reference.tokens) % FIRST_HOP
-    while len(tokens) - offset >= this + ahead:
-        given = list(tokens[: offset + this + ahead])
-        mel = flow.whole(reference, given, streaming=True, finalize=False)
-        yield mel[:, offset * scale :]
-        offset += this
-        hop = min(2 * hop, last_hop)
-        this = hop
-    mel = flow.whole(reference, list(tokens), streaming=streaming_tail)
-    yield mel[:, offset * scale :]
+) -> Tensor:
+    """The new mel of one hop (bins, frames), the whole prefix decoded for it."""
+    mel = flow.whole(
+        reference,
+        list(tokens[: hop.given]),
+        streaming=streaming_tail or not hop.last,
+        finalize=hop.last,
+    )
+    return mel[:, hop.first * flow.config.frames_per_token :]
 
 
 def published_source(f0: Tensor, noise: Tensor, hift: Hift) -> Tensor:
