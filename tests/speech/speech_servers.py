@@ -87,9 +87,12 @@ class Talk:
         self.socket = socket
         self.heard: dict[int, Heard] = {}
         self.other: list[wire.ServerMessage] = []
+        self._texts: dict[int, str] = {}
 
     async def send(self, *messages: wire.ClientMessage) -> None:
         for message in messages:
+            if isinstance(message, wire.Text | wire.Open):
+                self._texts[message.id] = self._texts.get(message.id, "") + message.text
             await self.socket.send(wire.text_of(message))
 
     async def say(self, number: int, text: str, **options: Any) -> None:
@@ -103,8 +106,11 @@ class Talk:
         match message:
             case wire.Audio():
                 self.of(message.id).audio.append(message)
-            case wire.Marks():
-                self.of(message.id).words.extend(message.words)
+                text = self._texts[message.id]
+                self.of(message.id).words += [
+                    (text[m.char_start : m.char_end], m.char_start, m.char_end, m.start, m.end)
+                    for m in message.marks
+                ]
             case wire.Opened():
                 self.of(message.id).opened = message
             case wire.Done() | wire.Cancelled() | wire.Busy():

@@ -36,6 +36,8 @@ CLIENT = st.one_of(
         speed=st.floats(0.25, 4.0),
         ahead_ms=st.integers(100, 60_000),
         pace=st.sampled_from(["taken", "clock"]),
+        text=st.text(max_size=50),
+        end=st.booleans(),
     ),
     st.builds(wire.Text, id=IDS, text=st.text(max_size=200)),
     st.builds(wire.Flush, id=IDS),
@@ -65,12 +67,25 @@ def test_what_a_client_writes_is_what_the_server_reads(message: wire.ClientMessa
     assert wire.read_client(wire.text_of(message)) == message
 
 
-@given(IDS, IDS, st.lists(st.integers(-32768, 32767), min_size=1, max_size=50))
-def test_audio_comes_back_as_it_was(number: int, start: int, samples: list[int]) -> None:
+@given(
+    IDS,
+    IDS,
+    st.lists(st.integers(-32768, 32767), max_size=50),
+    st.lists(st.builds(wire.Mark, IDS, IDS, IDS, IDS), max_size=5),
+)
+def test_audio_comes_back_as_it_was(
+    number: int, start: int, samples: list[int], marks: list[wire.Mark]
+) -> None:
     pcm = np.array(samples, np.int16)
-    audio = wire.read_server(wire.audio_of(number, start, pcm))
+    data = wire.audio_of(number, start, pcm, marks)
+    audio = wire.read_server(data)
     assert isinstance(audio, wire.Audio)
-    assert (audio.id, audio.start) == (number, start)
+    assert (audio.id, audio.start, list(audio.marks)) == (number, start, marks)
+    with pytest.raises(wire.ProtocolError):
+        wire.read_server(data[: wire.HEADER.size - 1])
+    if len(marks) > len(samples) // 8:
+        with pytest.raises(wire.ProtocolError):
+            wire.read_server(data[: wire.HEADER.size + 16 * len(marks) - 1])
     assert np.array_equal(audio.pcm, pcm)
 
 

@@ -54,6 +54,13 @@ async def test_text_goes_in_and_audio_and_words_come_out(server: InLoop, tone: T
     assert tone.open == 0
 
 
+async def test_one_message_can_be_a_whole_utterance(server: InLoop) -> None:
+    async with talking(server.url) as talk:
+        await talk.send(wire.Open(id=0, text="w1 w2", end=True, ahead_ms=60_000))
+        heard = await talk.until_last(0)
+    assert [word[0] for word in heard.words] == ["w1", "w2"]
+
+
 async def test_audio_comes_before_the_text_is_complete(server: InLoop) -> None:
     async with talking(server.url) as talk:
         await talk.send(wire.Open(id=0), wire.Text(id=0, text="w1 w2 and so"))

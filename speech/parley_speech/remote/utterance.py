@@ -44,13 +44,14 @@ class RemoteUtterance:
         self._open: wire.Open | None = open_
         self._stall_s = stall_s
         self._wake = wake
-        self._text = ""
+        self._text = ""  # not sent yet
+        self._all_text = ""
         self._ended = False
         self._end_due = False
         self._cancelled = False
         self._cancel_due = False
         self._chunks: deque[AudioChunk] = deque()
-        self._marks: tuple[WordMark, ...] = ()
+        self._marks: tuple[WordMark, ...] = ()  # that came ahead of their audio
         self._received = 0
         self._given = Given()
         self._told = 0  # samples that the server knows to be taken
@@ -63,6 +64,7 @@ class RemoteUtterance:
     def push(self, text: str) -> None:
         if text and not (self._ended or self._cancelled or self.over):
             self._text += text
+            self._all_text += text
             self._wake(self)
 
     def end(self) -> None:
@@ -135,14 +137,13 @@ class RemoteUtterance:
             return []
         messages: list[wire.ClientMessage] = []
         if self._open is not None:
-            messages.append(self._open)
+            messages.append(self._opening(self._open))
             self._open = None
         if self._cancel_due:
             self._cancel_due, self._text, self._end_due = False, "", False
             messages.append(wire.Cancel(id=self.id))
-        text, self._text = self._text, ""
-        for start in range(0, len(text), wire.MAX_DELTA_CHARS):
-            messages.append(wire.Text(id=self.id, text=text[start : start + wire.MAX_DELTA_CHARS]))
+        while self._text:
+            messages.append(wire.Text(id=self.id, text=self._delta()))
         if self._end_due:
             self._end_due = False
             messages.append(wire.End(id=self.id))
@@ -151,13 +152,22 @@ class RemoteUtterance:
             messages.append(wire.Taken(id=self.id, samples=self._told))
         return [wire.text_of(message) for message in messages]
 
+    def _opening(self, request: wire.Open) -> wire.Open:
+        """With the text that there is: most often one message is a whole utterance."""
+        text = self._delta()
+        end = self._end_due and not self._text
+        self._end_due = self._end_due and not end
+        return request.model_copy(update={"text": text, "end": end})
+
+    def _delta(self) -> str:
+        text, self._text = self._text[: wire.MAX_DELTA_CHARS], self._text[wire.MAX_DELTA_CHARS :]
+        return text
+
     def receive(self, message: wire.ServerMessage) -> None:
         """Raises ProtocolError."""
         match message:
-            case wire.Audio(start=start, pcm=pcm):
-                self._audio(start, AudioChunk(pcm, self._marks))
-            case wire.Marks(words=words):
-                self._marks += tuple(WordMark(*word) for word in words)
+            case wire.Audio():
+                self._audio(message)
             case wire.Done() | wire.Cancelled():
                 self.finish()
             case wire.Busy(retry_ms=retry_ms, reason=reason):
@@ -167,16 +177,23 @@ class RemoteUtterance:
             case _:
                 pass  # opened
 
-    def _audio(self, start: int, chunk: AudioChunk) -> None:
-        if start != self._received:
-            raise wire.ProtocolError(f"audio from sample {start}, expected {self._received}")
+    def _audio(self, audio: wire.Audio) -> None:
+        if audio.start != self._received:
+            raise wire.ProtocolError(f"audio from sample {audio.start}, expected {self._received}")
         if self._received - self._given.samples > EXCESS:
             raise wire.ProtocolError("far more audio than the listener has room for")
-        self._marks = ()
-        self._received += len(chunk.pcm)
-        if not self._cancelled and self._error is None:
-            self._chunks.append(chunk)
+        self._marks += tuple(self._word(mark) for mark in audio.marks)
+        self._received += len(audio.pcm)
+        if len(audio.pcm) and not self._cancelled and self._error is None:
+            self._chunks.append(AudioChunk(audio.pcm, self._marks))
+            self._marks = ()
             self._changed.set()
+
+    def _word(self, mark: wire.Mark) -> WordMark:
+        if not mark.char_start <= mark.char_end <= len(self._all_text):
+            raise wire.ProtocolError("a word that is not in the text")
+        text = self._all_text[mark.char_start : mark.char_end]
+        return WordMark(text, mark.char_start, mark.char_end, mark.start, mark.end)
 
     def finish(self) -> None:
         """The server has done with it."""

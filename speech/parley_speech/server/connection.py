@@ -127,6 +127,10 @@ class Connection:
         utterance = Utterance(request, self._services, self._send)
         self._utterances[utterance.id] = utterance
         task = utterance.start()
+        if request.text:
+            utterance.push(request.text)
+        if request.end:
+            utterance.end()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: self._utterances.pop(utterance.id, None))
@@ -163,15 +167,17 @@ class Connection:
         async with self._outlet.turn(deadline):
             if self._broken.is_set():
                 raise ClientGone
+            stalling = asyncio.get_running_loop().call_later(STALLED_S, self._broken.set)
             try:
-                async with asyncio.timeout(STALLED_S):
-                    if isinstance(data, str):
-                        await self._socket.send_text(data)
-                    else:
-                        await self._socket.send_bytes(data)
-            except (WebSocketDisconnect, RuntimeError, TimeoutError) as error:
+                if isinstance(data, str):
+                    await self._socket.send_text(data)
+                else:
+                    await self._socket.send_bytes(data)
+            except (WebSocketDisconnect, RuntimeError) as error:
                 self._broken.set()
                 raise ClientGone from error
+            finally:
+                stalling.cancel()
 
     async def _close(self, code: int, reason: str) -> None:
         async with self._outlet.turn():

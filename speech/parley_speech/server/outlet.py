@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import count
 
 FIRST = 0.0
@@ -25,15 +23,12 @@ class Outlet:
         self._order = count()  # of those with equal deadlines, who came first
         self._queue: list[tuple[float, int, asyncio.Future[None]]] = []
 
-    @asynccontextmanager
-    async def turn(self, deadline: float = FIRST) -> AsyncIterator[None]:
-        await self._acquire(deadline)
-        try:
-            yield
-        finally:
-            self._release()
+    def turn(self, deadline: float = FIRST) -> _Turn:
+        """``async with outlet.turn(deadline):`` holds it."""
+        return _Turn(self, deadline)
 
-    async def _acquire(self, deadline: float) -> None:
+    async def acquire(self, deadline: float) -> None:
+        """Returns when it is the caller's turn, who then owes a `release`."""
         if not self._held:
             self._held = True
             return
@@ -43,13 +38,27 @@ class Outlet:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release()  # its turn came in the same moment: pass it on
+                self.release()  # its turn came in the same moment: pass it on
             raise
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """The next one's turn."""
         while self._queue:
             turn = heapq.heappop(self._queue)[2]
             if not turn.done():
                 turn.set_result(None)
                 return
         self._held = False
+
+
+class _Turn:
+    """A context manager by hand: every chunk of every call passes here."""
+
+    def __init__(self, outlet: Outlet, deadline: float) -> None:
+        self._outlet, self._deadline = outlet, deadline
+
+    async def __aenter__(self) -> None:
+        await self._outlet.acquire(self._deadline)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._outlet.release()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-KEEP_S = 0.3
+KEEP_S = 0.2
 """What a listener should always have in hand: far more than a chunk takes to make and to send."""
 
 

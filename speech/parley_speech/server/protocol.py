@@ -6,7 +6,7 @@ told apart by an ``id`` that the client counts upwards. No I/O here: ``read_clie
 docs/speech-server.md is the prose.
 
     client -> server   open, text, flush, end, cancel, taken, stats
-    server -> client   hello, opened, marks, (audio), done, cancelled, busy, error, stats, draining
+    server -> client   hello, opened, (audio, marks), done, cancelled, busy, error, stats, draining
 
 Unknown fields are ignored, so that a later version can add some; unknown types are an error.
 """
@@ -14,6 +14,7 @@ Unknown fields are ignored, so that a later version can add some; unknown types 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -74,6 +75,10 @@ class Open(_Message):
     in real time from the first sample on)."""
     ahead_ms: int = Field(4_000, ge=100, le=60_000, strict=True)
     """How far the audio sent may be ahead of the listener."""
+    text: str = Field("", max_length=MAX_DELTA_CHARS)
+    """The first delta, if there is one already."""
+    end: Annotated[bool, Field(strict=True)] = False
+    """And it is all the text."""
 
 
 class Text(_Message):
@@ -151,15 +156,6 @@ class Opened(_Message):
     queued_ms: int = 0
 
 
-class Marks(_Message):
-    """Words of the utterance: [text, char_start, char_end, start, end] as in `WordMark`, samples
-    at the utterance's rate. They come before the audio in which the word ends."""
-
-    type: Literal["marks"] = "marks"
-    id: Id
-    words: tuple[tuple[str, int, int, int, int], ...]
-
-
 class Done(_Message):
     """The last sample was sent."""
 
@@ -212,24 +208,41 @@ class Draining(_Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A word: characters (code points) of all text of the utterance, samples of its audio."""
+
+    char_start: int
+    char_end: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Audio:
-    """A binary message: ``<B version, B kind=1, H zero, I id, I start>``, then 16-bit little
-    endian mono samples."""
+    """A binary message, all little endian: ``u8 version, u8 kind=1, u16 marks, u32 id, u32 start``,
+    so many marks of ``u32 char_start, u32 char_end, u32 start, u32 end``, 16-bit samples.
+
+    A word comes with or before the audio in which it ends.
+    """
 
     id: int
     start: int
     """Position of the first sample in the utterance."""
     pcm: Pcm
+    marks: tuple[Mark, ...] = ()
 
 
-Plain = Hello | Opened | Marks | Done | Cancelled | Busy | Error | Stats | Draining
+Plain = Hello | Opened | Done | Cancelled | Busy | Error | Stats | Draining
 ServerMessage = Plain | Audio
 
 # --- to and from the wire -------------------------------------------------------------------------
 
 HEADER: Final = struct.Struct("<BBHII")
 AUDIO_KIND: Final = 1
-MAX_AUDIO_SAMPLES: Final = (MAX_MESSAGE_BYTES - HEADER.size) // 2
+MARK: Final = struct.Struct("<IIII")
+MAX_MARKS: Final = 1_000
+MAX_AUDIO_SAMPLES: Final = (MAX_MESSAGE_BYTES - HEADER.size - MAX_MARKS * MARK.size) // 2
+"""Of one message."""
 
 _T = TypeVar("_T")
 _CLIENT: TypeAdapter[ClientMessage] = TypeAdapter(
@@ -243,10 +256,13 @@ def text_of(message: BaseModel) -> str:
     return message.model_dump_json()
 
 
-def audio_of(number: int, start: int, pcm: Pcm) -> bytes:
-    """A binary audio message. ``pcm`` (n,), n at most MAX_AUDIO_SAMPLES."""
+def audio_of(number: int, start: int, pcm: Pcm, marks: Sequence[Mark] = ()) -> bytes:
+    """A binary message. ``pcm`` (n,), n at most MAX_AUDIO_SAMPLES; at most MAX_MARKS marks."""
     assert len(pcm) <= MAX_AUDIO_SAMPLES, "cut the audio into messages first"
-    return HEADER.pack(VERSION, AUDIO_KIND, 0, number, start) + pcm.astype("<i2").tobytes()
+    assert len(marks) <= MAX_MARKS, "give the marks with several messages"
+    header = HEADER.pack(VERSION, AUDIO_KIND, len(marks), number, start)
+    words = b"".join(MARK.pack(m.char_start, m.char_end, m.start, m.end) for m in marks)
+    return header + words + pcm.astype("<i2", copy=False).tobytes()
 
 
 def read_client(data: str | bytes) -> ClientMessage:
@@ -284,12 +300,16 @@ def _rule(kind: str) -> str:
 
 
 def _read_audio(data: bytes) -> Audio:
-    if len(data) < HEADER.size + 2 or (len(data) - HEADER.size) % 2:
-        raise ProtocolError(f"a binary message of {len(data)} bytes holds no 16-bit audio")
-    version, kind, _, number, start = HEADER.unpack_from(data)
+    if len(data) < HEADER.size:
+        raise ProtocolError(f"a binary message of {len(data)} bytes is shorter than its header")
+    version, kind, marks, number, start = HEADER.unpack_from(data)
     if (version, kind) != (VERSION, AUDIO_KIND):
         raise ProtocolError(
             f"a binary message of version {version}, kind {kind}; expected {VERSION}, {AUDIO_KIND}"
         )
-    pcm = np.frombuffer(data, "<i2", offset=HEADER.size).astype(np.int16)
-    return Audio(number, start, pcm)
+    body = HEADER.size + marks * MARK.size
+    if len(data) < body or (len(data) - body) % 2:
+        raise ProtocolError(f"a binary message of {len(data)} bytes: {marks} marks do not fit it")
+    words = tuple(Mark(*word) for word in MARK.iter_unpack(data[HEADER.size : body]))
+    pcm = np.frombuffer(data, "<i2", offset=body).astype(np.int16)
+    return Audio(number, start, pcm, words)

@@ -22,7 +22,7 @@ from parley_speech.server.outlet import FIRST
 from parley_speech.server.playout import Playout
 from parley_speech.server.precedence import FirstChunks
 from parley_speech.server.speech import Speech, TextTooLong
-from parley_speech.types import AudioChunk, WordMark
+from parley_speech.types import AudioChunk
 
 Send = Callable[[str | bytes, float], Awaitable[None]]
 """Sends a message; the number is its deadline. Raises ClientGone."""
@@ -210,14 +210,18 @@ class Utterance:
             self._first_chunk_ms = round((now - self._first_text) * 1000)
             self._metrics.first_chunk.labels(self.voice).observe(now - self._first_text)
         deadline = self._playout.deadline
-        if chunk.marks:
-            await self._send(wire.text_of(self._marks(chunk.marks)), deadline)
+        marks = [wire.Mark(m.char_start, m.char_end, m.start, m.end) for m in chunk.marks]
         for start in range(0, len(chunk.pcm), wire.MAX_AUDIO_SAMPLES):
             piece = chunk.pcm[start : start + wire.MAX_AUDIO_SAMPLES]
             at = self._playout.sent_samples
             if self._playout.sent(len(piece), time.monotonic()):
                 self._metrics.underruns.labels(self.voice, self._cause).inc()
-            await self._send(wire.audio_of(self.id, at, piece), deadline)
+            while len(marks) > wire.MAX_MARKS:
+                some, marks = marks[: wire.MAX_MARKS], marks[wire.MAX_MARKS :]
+                nothing = piece[:0]
+                await self._send(wire.audio_of(self.id, at, nothing, some), deadline)
+            await self._send(wire.audio_of(self.id, at, piece, marks), deadline)
+            marks = []
         self._idle.progress()
 
     # --- what is told -------------------------------------------------------------------------
@@ -226,10 +230,6 @@ class Utterance:
     def _cause(self) -> str:
         """Why a buffer ran dry: all the text there was had been spoken, or the voice was slow."""
         return "text" if self._speech.spoken_chars >= self._speech.chars else "voice"
-
-    def _marks(self, marks: tuple[WordMark, ...]) -> wire.Marks:
-        words = tuple((m.text, m.char_start, m.char_end, m.start, m.end) for m in marks)
-        return wire.Marks(id=self.id, words=words)
 
     def _done(self) -> wire.Done:
         return wire.Done(
