@@ -202,7 +202,8 @@ def recomputed_cost(
     flow, hift = random_full_size()
     voice, tokens = random_voice(), random_tokens(speech_s)
     hops = schedule(flow.config, len(voice.tokens), len(tokens))
-    spent, new = [], []
+    spent: list[float] = []
+    new: list[int] = []
     with torch.inference_mode():
         speaker = flow.speaker(torch.from_numpy(voice.embedding))
         reference = Reference(voice.tokens, torch.from_numpy(voice.mel.T.copy()), speaker)
