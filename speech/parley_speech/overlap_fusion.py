@@ -13,8 +13,8 @@ A sum of log-odds, each term one kind of evidence, so that each can be read and 
                nothing for a noise, as a grammar will make words of that as well
 
 The floor acts at one bar (``FloorPolicy.cut_in``, the same as ``overlap.DECIDE_INTERRUPTION``).
-The numbers were chosen on the validation split by ``scripts/measure_overlap.py --sweep``;
-docs/overlap.md has what they give on the test split.
+The numbers of ``Terms`` were chosen on the validation split (``measure_overlap.py --sweep``), those
+of ``WORDS`` by hand. docs/overlap.md has what they give on the test split.
 """
 
 from __future__ import annotations
