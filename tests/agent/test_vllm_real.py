@@ -137,11 +137,20 @@ async def test_many_speculations_thrown_away_leave_nothing(vllm_url: str):
     await mind.aclose()
 
 
-async def test_a_conversation_that_is_too_long_is_refused_with_advice(vllm_url: str):
+async def test_a_conversation_longer_than_the_model_is_answered_without_its_oldest_turns(
+    vllm_url: str,
+):
     mind = await started(vllm_url)
-    items = tuple(Said("user" if n % 2 else "agent", "word " * 40) for n in range(60))
+    long = tuple(Said("user" if n % 2 else "agent", "word " * 40) for n in range(60))
+    answer = await all_of(mind, Context(Cause.USER, (*long, Said("user", "Hello"))))
+    await mind.aclose()
+    assert words(answer)
+
+
+async def test_a_turn_longer_than_the_model_is_refused_with_advice(vllm_url: str):
+    mind = await started(vllm_url)
     with pytest.raises(MindError, match="max-model-len"):
-        await all_of(mind, Context(Cause.USER, items))
+        await all_of(mind, Context(Cause.USER, (Said("user", "word " * 3000),)))
     await mind.aclose()
 
 

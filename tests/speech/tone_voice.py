@@ -140,7 +140,9 @@ class ToneStream:
 
     def _word(self, found: re.Match[str]) -> list[AudioChunk]:
         number = int(re.sub(r"\D", "", found[0]) or 0)
-        pcm = np.concatenate([np.full(WORD, (100 + number) % 32_000, np.int16), np.zeros(PAUSE, np.int16)])
+        pcm = np.concatenate(
+            [np.full(WORD, (100 + number) % 32_000, np.int16), np.zeros(PAUSE, np.int16)]
+        )
         mark = WordMark(found[0], found.start(), found.end(), self._at, self._at + WORD)
         pieces = [pcm[i : i + self._voice.chunk] for i in range(0, len(pcm), self._voice.chunk)]
         marked = (WORD - 1) // self._voice.chunk if self._voice.late else 0
