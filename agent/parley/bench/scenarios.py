@@ -80,7 +80,8 @@ NOISES: tuple[str, ...] = (
     "noise_siren.flac",
 )
 YES = "caller_yes.flac"
-NOD_WORDS: tuple[str, ...] = ("mhm", "uh-huh", "okay", "right")
+# espeak-ng spells "mhm" as three letters, which no listener does.
+NOD_WORDS: tuple[str, ...] = ("hmm", "uh-huh", "okay", "right")
 NOD_VOICES: tuple[str, ...] = ("en-us", "en-gb", "en-us+f3", "en-us+m3")
 """Espeak's, with the pitch of ``NOD_PITCH`` for each."""
 NOD_PITCH: tuple[int, ...] = (50, 40, 60, 35)

@@ -111,7 +111,7 @@ def _hann(size: int) -> Doubles:
 
 
 def _povey(size: int) -> Doubles:
-    hann: Doubles = np.hanning(size)
+    hann: Doubles = np.hanning(size).astype(np.float64)
     return hann**POVEY_POWER
 
 
@@ -130,7 +130,8 @@ def _slaney_filters(rate_hz: int, fft: int, bins: int, high_hz: float) -> Double
     rising = (hz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - hz) / (edges[2:] - edges[1:-1])[:, None]
     triangles = np.maximum(0.0, np.minimum(rising, falling))
-    return triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    filters: Doubles = triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return filters
 
 
 def _hz_to_slaney(hz: Doubles) -> Doubles:
