@@ -291,3 +291,18 @@ def test_the_floor_decides_where_the_overlap_classifier_was_fitted_to_be_cut() -
     assert FloorPolicy().cut_in == overlap.DECIDE_INTERRUPTION
     assert FloorPolicy().decide_ms == overlap.DEADLINE_MS
     assert FloorPolicy().release_ms == overlap.RELEASE_SILENCE_MS
+
+
+def test_a_guess_made_with_other_instructions_is_made_anew() -> None:
+    """A hand-off in mid-turn: the new agent must answer, not the one that guessed."""
+    floor = Floor()
+    acts = []
+    for t_ms in range(20, 3000, 20):
+        said = Percept(
+            t_ms=t_ms, voice=t_ms <= 600, text="hello", completeness=1.0, stale=640 < t_ms <= 660
+        )
+        acts += floor.step(said)
+    guesses = [act for act in acts if isinstance(act, A.Speculate)]
+    assert len(guesses) == 2
+    assert A.Discard(guesses[0].reply) in acts
+    assert [act.reply for act in acts if isinstance(act, A.Commit)] == [guesses[1].reply]

@@ -123,6 +123,8 @@ class Engine:
         self._heard = Heard(False, 0.0, 0.0, None)
         self._user_speaks = False
         self._onset_ms = 0
+        self._guessed_with: tuple[str, tuple[ToolSpec, ...]] | None = None
+        """Instructions and tools of the latest guess: a hand-off may change them under it."""
         self._awaited_since_ms = 0
         """Since when somebody waits for the reply in hand: the end of the turn it answers."""
 
@@ -256,6 +258,7 @@ class Engine:
             final=self._ears.final,
             voiced_ms=self._ears.voiced_ms,
             completeness=self._mind.completeness(text) if text else None,
+            stale=self._guessed_with not in (None, (self.instructions, self.tools)),
             overlap=self._overlap(text),
             reply=number,
             sound=sound,
@@ -303,6 +306,7 @@ class Engine:
                     self._decided("interruption")
 
     def _speculate(self, act: Speculate) -> None:
+        self._guessed_with = (self.instructions, self.tools)
         request: Request | None = None
         if act.cause not in (Cause.USER, Cause.NO_INPUT) and self._requests:
             request = self._bound[act.reply] = self._requests.popleft()

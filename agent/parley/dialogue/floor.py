@@ -258,7 +258,7 @@ class Floor:
     def _changed(self, p: Percept) -> bool:
         """Words that came back empty are no other words: the recogniser thinks again."""
         s = self._m.speculation
-        return s is not None and bool(p.text) and not agrees(s.text, p.text)
+        return s is not None and (p.stale or (bool(p.text) and not agrees(s.text, p.text)))
 
     def _thought(self, p: Percept) -> bool:
         """No guess is being made, the turn has some left, and these words may be all."""
@@ -338,7 +338,7 @@ class Floor:
         """Nothing to do when the speculation in hand already answers these words."""
         m = self._m
         text = p.text if m.cause is Cause.USER else ""
-        if m.speculation is not None and agrees(m.speculation.text, text):
+        if m.speculation is not None and not p.stale and agrees(m.speculation.text, text):
             return []
         acts = self._make_discard(p)
         m.starts += 1

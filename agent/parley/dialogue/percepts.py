@@ -45,6 +45,9 @@ class Percept:
     completeness: float | None = None
     """P(the user's turn is finished | ``text``) by grammar or model; None: no opinion."""
 
+    stale: bool = False
+    """The guess in hand was made with other instructions or tools than those of now."""
+
     overlap: OverlapEvidence | None = None
     """About the user's sound while the agent has the floor; None when there is none."""
 
