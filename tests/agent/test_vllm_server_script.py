@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import socket
 import subprocess
 import sys
 import threading
@@ -121,3 +122,47 @@ def test_without_a_model_the_cached_tiny_one_is_served(
     (folder / "tokenizer_config.json").write_text("{}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert script.tiny_chat() == folder
+
+
+def test_a_server_that_is_only_slow_is_left_alone(
+    script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Busy for two questions, well again, then mute until the patience is at its end."""
+    answers = iter([None, None, True, *[None] * script.MOST_MUTE])
+    monkeypatch.setattr(script, "health", lambda port: next(answers))
+    monkeypatch.setattr(script, "WATCH_S", 0)
+    watched = supervisor(script, tmp_path)
+    watched._watch()
+    assert list(answers) == []
+
+
+def test_health_tells_the_mute_from_the_dead(script, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(script, "HEALTH_S", 0.1)
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        assert script.health(mute.getsockname()[1]) is None
+        assert not script.healthy(mute.getsockname()[1])
+    assert script.health(script.free_port()) is False
+
+
+def test_a_model_that_cannot_be_made_says_why_and_leaves_nothing(
+    script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(script, "__file__", str(tmp_path / "vllm_cpu.py"))
+    trainer = tmp_path / "train_tiny_chat.py"
+    trainer.write_text("import sys; sys.exit('no torch here')")
+    with pytest.raises(SystemExit, match="no torch here"):
+        script.tiny_chat(sys.executable)
+    assert [path.suffix for path in (tmp_path / "parley").iterdir()] == [".lock"]
+    trainer.write_text(
+        "import pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1]); folder.mkdir()\n"
+        "(folder / 'tokenizer_config.json').write_text('{}')\n"
+    )
+    made = script.tiny_chat(sys.executable)
+    assert (made / "tokenizer_config.json").is_file()
+    trainer_made = made.stat().st_mtime_ns
+    assert script.tiny_chat("/there/is/no/python") == made, "it is made once"
+    assert made.stat().st_mtime_ns == trainer_made
