@@ -13,7 +13,7 @@ import pytest
 
 from parley.bench import mind
 from parley.bench.figures import Figure, Goal
-from parley.bench.mind_calibration import curve
+from parley.bench.mind_calibration import Point, curve
 from parley.bench.mind_examples import MEANINGS, tiny
 from parley.bench.mind_fake import ANSWER, fake_model
 from parley.bench.mind_prefix import _speak
@@ -92,8 +92,25 @@ async def test_counters_are_summed_over_labels():
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         metrics = Metrics(client, "http://model/v1")
-        assert await metrics.running() == 3
         assert (await metrics.read())["vllm:prefix_cache_hits_total"] == 1500
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+async def test_running_requests_are_asked_for_alone_where_the_server_can(filtered: bool):
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url.path))
+        if request.url.path == "/metrics/":
+            assert request.url.params["name[]"] == "vllm:num_requests_running"
+            if not filtered:
+                return httpx.Response(404)
+        page = 'vllm:num_requests_running{engine="0"} 2\nvllm:num_requests_running{engine="1"} 1'
+        return httpx.Response(200, text=page)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        assert await Metrics(client, "http://model/v1").running() == 3
+    assert asked == (["/metrics/"] if filtered else ["/metrics/", "/metrics"])
 
 
 def test_without_a_server_it_says_where_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -176,6 +193,64 @@ def test_the_results_are_written_for_programs_and_people(tmp_path: Path):
     text = page.read_text()
     assert "first &lt;text&gt;" in text and "data:image/png;base64," in text and "MISS" in text
     assert [figure.name for figure in run().missed] == ["b"]
+
+
+def test_parts_that_were_run_earlier_stay_in_the_report(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    first = run()
+    write(tmp_path, first)
+    again = Figure("a", "first <text>", samples=(9.0,))
+    more = Figure("d", "of another part", samples=(4.0,))
+    about = {"when": "later", "cores": 2, "load_average": []}
+    second = MindRun([again, more], {}, "a server", 1.0, about=about)
+    joined = second.with_earlier(tmp_path)
+    assert [f.name for f in joined.figures] == ["b", "c", "a", "d"]
+    assert joined.figures[2].samples == (9.0,) and joined.curves == first.curves
+    assert joined.since == "now"
+    write(tmp_path, joined)
+    assert "the oldest figure of now" in (tmp_path / "mind.html").read_text()
+    third = MindRun([more], {}, "a server", 1.0, about=about).with_earlier(tmp_path)
+    assert third.since == "now", "the oldest counts, whatever came after it"
+    elsewhere = MindRun([again], {}, "another server", 1.0, about=about)
+    assert elsewhere.with_earlier(tmp_path) is elsewhere
+    quick = MindRun([again], {}, "a server", 1.0, quick=True, about=about)
+    assert quick.with_earlier(tmp_path) is quick
+
+
+def test_a_report_that_cannot_be_read_is_no_earlier_one(tmp_path: Path):
+    (tmp_path / "mind.json").write_text('{"bench": "room"}')
+    assert run().with_earlier(tmp_path).since == ""
+
+
+def test_a_part_that_fails_is_told_of_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    done: list[str] = []
+
+    async def some(url: str, *_: object) -> list[Figure]:
+        return [Figure("abort", url, samples=(1.0,))]
+
+    async def none(url: str, *_: object) -> list[Figure]:
+        raise httpx.ConnectError("the server has gone")
+
+    monkeypatch.setattr(mind, "PARTS", ("latency", "aborts"))
+    monkeypatch.setattr(mind.mind_latency, "added", none)
+    monkeypatch.setattr(mind.mind_latency, "aborts", some)
+    progress = mind.Progress(done=done.append)
+    result = mind.run(tmp_path, url="http://there/v1", quick=True, progress=progress)
+    assert [f.what for f in result.figures] == ["http://there/v1"]
+    assert list(result.failed) == ["latency"] and "has gone" in result.failed["latency"]
+    assert any(line.startswith("latency failed") for line in done)
+    assert any(line.startswith("aborts took") for line in done)
+    page = write(tmp_path, result)[-1].read_text()
+    assert "latency failed: ConnectError: the server has gone" in page
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    low, high = Point(0.5, 0.5, 10).interval
+    assert (low, high) == pytest.approx((0.2693, 0.7307), abs=1e-3)
+    assert Point(0.1, 0.0, 4).interval[0] == 0.0 and Point(0.9, 1.0, 4).interval[1] == 1.0
+    assert Point(0.9, 1.0, 4).interval[0] > Point(0.9, 1.0, 2).interval[0] > 0
 
 
 def test_cells_and_table():

@@ -77,6 +77,20 @@ class Figure:
             return "none"
         return "OK" if all(self.reached(goal) for goal in self.goals) else "MISS"
 
+    @staticmethod
+    def from_json(entry: Mapping[str, Any]) -> Figure:
+        """What ``as_json`` has made of one. Raises KeyError, TypeError."""
+        goals = tuple(Goal(g["statistic"], g["most"], g["why"]) for g in entry["goals"])
+        return Figure(
+            entry["name"],
+            entry["what"],
+            entry["unit"],
+            tuple(entry["samples"]),
+            goals,
+            tuple(entry["notes"]),
+            dict(entry["details"]),
+        )
+
     def as_json(self) -> dict[str, Any]:
         values = {s: _rounded(self.value(s)) for s in ("p50", "p95", "worst", "count", "mean")}
         return {

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import httpx
 
 from parley.bench import (
     mind_examples,
@@ -23,7 +26,10 @@ from parley.bench.figures import Figure
 from parley.bench.mind_calibration import Curve
 from parley.bench.mind_report import MindRun
 from parley.bench.mind_server import vllm
+from parley.bench.report import machine
+from parley.minds.base import MindError
 from parley.minds.vllm_options import VllmOptions
+from parley_speech.types import EngineUnavailable
 
 PARTS = ("judgements", "latency", "aborts", "prefix", "guessing")
 Tell = Callable[[str], None]
@@ -50,6 +56,18 @@ class _Found:
     curves: dict[str, Curve] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Who is told: what is being done now, and what is done."""
+
+    now: Tell = lambda _: None
+    done: Tell = print
+
+
+FAILURES = (httpx.HTTPError, MindError, EngineUnavailable, ValueError)
+"""Of one part, after which the others are still worth measuring."""
+
+
 def run(
     out: Path,
     *,
@@ -58,32 +76,50 @@ def run(
     quick: bool = False,
     seed: int = 1,
     clips: Path = Path("tests/data/audio"),
-    tell: Tell = print,
+    progress: Progress | None = None,
 ) -> MindRun:
-    """Measures; ``tell`` is told of the progress. Without ``url`` a server is started.
+    """Measures. Without ``url`` a server is started. A part that fails is told of in the result,
+    and the others go on.
 
-    Raises ServerUnavailable, EngineUnavailable, ValueError (an unknown part)."""
+    Raises ServerUnavailable, ValueError (an unknown part)."""
     if only is not None and only not in PARTS:
         raise ValueError(f"there is no part {only!r}; there are {', '.join(PARTS)}")
     parts = PARTS if only is None else (only,)
+    progress = progress or Progress()
     began = time.monotonic()
     sizes = QUICK if quick else FULL
-    found = _Found()
-    if set(parts) - {"guessing"}:
-        tell("starting vLLM" if url is None else f"asking {url}")
-        with vllm(url, out / "vllm.log") as server:
-            for part in parts:
-                if part != "guessing":
-                    asyncio.run(_part(part, server, out, sizes, seed, found, tell))
-    if "guessing" in parts:
-        figures, _ = asyncio.run(mind_speculation.figures(clips, sizes.repeats, tell))
-        found.figures += figures
+    found, failed = _Found(), {}
+    about = machine()
+    with ExitStack() as stack:
+        server = ""
+        if set(parts) - {"guessing"}:
+            progress.now("starting vLLM" if url is None else f"asking {url}")
+            server = stack.enter_context(vllm(url, out / "vllm.log", progress.now))
+            progress.done(f"vLLM is there after {time.monotonic() - began:.0f} s: {server}")
+        for part in parts:
+            begun = time.monotonic()
+            measuring = _part(part, server, out, sizes, seed, clips, found, progress.now)
+            try:
+                asyncio.run(measuring)
+            except FAILURES as error:
+                failed[part] = f"{type(error).__name__}: {error}"
+                progress.done(f"{part} failed: {failed[part]}")
+            else:
+                progress.done(f"{part} took {time.monotonic() - begun:.0f} s")
     where = url or "vLLM on this CPU with the tiny chat model"
-    return MindRun(found.figures, found.curves, where, time.monotonic() - began, quick)
+    seconds = time.monotonic() - began
+    return MindRun(found.figures, found.curves, where, seconds, quick, about, failed)
 
 
 async def _part(
-    part: str, url: str, out: Path, sizes: Sizes, seed: int, found: _Found, tell: Tell
+    part: str,
+    url: str,
+    out: Path,
+    sizes: Sizes,
+    seed: int,
+    clips: Path,
+    found: _Found,
+    tell: Tell,
 ) -> None:
     match part:
         case "latency":
@@ -96,6 +132,9 @@ async def _part(
             found.figures.append(await mind_prefix.hits(url, sizes.calls, calibration, tell))
         case "judgements":
             await _judgements(url, out, sizes, seed, found, tell)
+        case "guessing":
+            figures, _ = await mind_speculation.figures(clips, sizes.repeats, tell)
+            found.figures += figures
 
 
 async def _judgements(

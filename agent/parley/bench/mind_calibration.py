@@ -7,8 +7,10 @@ examples by the likelihood of their labels and checked on the other half (Platt 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ RATE = 0.2
 RIDGE = 1e-3
 """Keeps a model that is always right from being given an infinite slope."""
 BINS = 10
+Z90 = 1.645
+"""Standard deviations to either side that hold 90 % of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,15 @@ class Point:
     true: float
     n: int
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """In which the true share lies in 90 of 100 cases (Wilson 1927)."""
+        z2 = Z90**2
+        middle = (self.true + z2 / (2 * self.n)) / (1 + z2 / self.n)
+        spread = self.true * (1 - self.true) / self.n + z2 / (4 * self.n**2)
+        half = Z90 * math.sqrt(spread) / (1 + z2 / self.n)
+        return max(0.0, middle - half), min(1.0, middle + half)
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -40,6 +53,12 @@ class Curve:
     log_loss: float
     """Mean -ln P(what was so), in nats."""
     n: int
+
+    @staticmethod
+    def from_json(entry: Mapping[str, Any]) -> Curve:
+        """What ``dataclasses.asdict`` has made of one."""
+        points = tuple(Point(**point) for point in entry["points"])
+        return Curve(points, entry["error"], entry["log_loss"], entry["n"])
 
 
 def fit_platt(raw: Sequence[float], so: Sequence[bool]) -> Platt:

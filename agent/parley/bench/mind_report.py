@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +31,28 @@ class MindRun:
     seconds: float
     quick: bool = False
     about: dict[str, Any] = field(default_factory=machine)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Parts that could not be measured, and why."""
+    since: str = ""
+    """When the oldest of these figures was measured; empty: all of them in this run."""
 
     @property
     def missed(self) -> list[Figure]:
         return [figure for figure in self.figures if figure.verdict == "MISS"]
+
+    def with_earlier(self, folder: Path) -> MindRun:
+        """This run, and what it has not measured from an earlier one of the same kind whose
+        results are in ``folder``: the parts of the bench may be run one by one."""
+        earlier = read(folder)
+        if earlier is None or (earlier.server, earlier.quick) != (self.server, self.quick):
+            return self
+        mine = {figure.name for figure in self.figures}
+        kept = [figure for figure in earlier.figures if figure.name not in mine]
+        curves = {**earlier.curves, **self.curves}
+        if not kept and len(curves) == len(self.curves):
+            return self
+        since = earlier.since or str(earlier.about.get("when", ""))
+        return replace(self, figures=[*kept, *self.figures], curves=curves, since=since)
 
 
 def cells(figure: Figure) -> list[str]:
@@ -54,18 +72,31 @@ def goal_text(goal: Goal) -> str:
 
 
 def table(run: MindRun) -> Table:
-    """For the console."""
+    """For the console; ``notes`` go below it, where they have room."""
+    from rich import box
     from rich.table import Table
 
-    made = Table(title=f"the mind on {run.server}", title_justify="left")
+    made = Table(
+        title=f"the mind on {run.server}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
+    )
     for heading in ("what", "n", "mean", "P50", "P95", "worst", "goal", ""):
-        made.add_column(heading, justify="left" if heading in ("what", "goal") else "right")
+        left = heading in ("what", "goal")
+        made.add_column(
+            heading,
+            justify="left" if left else "right",
+            min_width=24 if heading == "what" else None,
+            no_wrap=not left,
+        )
     colour = {"OK": "[green]OK[/]", "MISS": "[bold red]MISS[/]", "none": ""}
     for figure in run.figures:
-        what = "\n  ".join([figure.what, *figure.notes])
         goals = "\n".join(map(goal_text, figure.goals))
-        made.add_row(what, *cells(figure), goals, colour[figure.verdict])
+        made.add_row(figure.what, *cells(figure), goals, colour[figure.verdict])
     return made
+
+
+def notes(run: MindRun) -> list[str]:
+    """What belongs to the figures, a line each."""
+    return [f"{figure.what}: {'; '.join(figure.notes)}" for figure in run.figures if figure.notes]
 
 
 def write(folder: Path, run: MindRun) -> list[Path]:
@@ -82,11 +113,30 @@ def write(folder: Path, run: MindRun) -> list[Path]:
     return [*written, page]
 
 
+def read(folder: Path) -> MindRun | None:
+    """What ``write`` has left there; None where there is nothing that can be read."""
+    try:
+        found = json.loads((folder / "mind.json").read_text(encoding="utf-8"))
+        return MindRun(
+            [Figure.from_json(entry) for entry in found["figures"]],
+            {title: Curve.from_json(entry) for title, entry in found["calibration"].items()},
+            found["server"],
+            found["seconds"],
+            found["quick"],
+            found["machine"],
+            since=found["since"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def as_json(run: MindRun) -> dict[str, Any]:
     return {
         "bench": "mind",
         "server": run.server,
         "quick": run.quick,
+        "since": run.since,
+        "failed": dict(run.failed),
         "seconds": round(run.seconds, 1),
         "machine": run.about,
         "figures": [figure.as_json() for figure in run.figures],
@@ -103,20 +153,25 @@ def draw(run: MindRun, path: Path) -> None:
         raise DrawingUnavailable(
             "The bench's picture needs matplotlib: pip install 'parley[report]'."
         ) from error
-    picture = Picture(figsize=(3.6 * len(run.curves), 4.0), dpi=110, facecolor=LIGHT.paper)
+    columns = min(2, len(run.curves))
+    rows = -(-len(run.curves) // columns)
+    picture = Picture(figsize=(4.4 * columns, 4.2 * rows), dpi=110, facecolor=LIGHT.paper)
     FigureCanvasAgg(picture)
-    for place, (title, curve) in enumerate(run.curves.items(), 1):
-        axes = picture.add_subplot(1, len(run.curves), place, facecolor=LIGHT.paper)
+    for place, (title, curve) in enumerate(run.curves.items()):
+        axes = picture.add_subplot(rows, columns, place + 1, facecolor=LIGHT.paper)
         axes.plot([0, 1], [0, 1], color=LIGHT.faint, lw=1, ls=(0, (4, 2)))
         said, true = [p.said for p in curve.points], [p.true for p in curve.points]
         sizes = [12 + 160 * p.n / max(1, curve.n) for p in curve.points]
+        for point in curve.points:
+            low, high = point.interval
+            axes.plot([point.said] * 2, [low, high], color=LIGHT.agent, lw=1, alpha=0.35)
         axes.plot(said, true, color=LIGHT.agent, lw=1.2, alpha=0.6)
         axes.scatter(said, true, s=sizes, color=LIGHT.agent, zorder=3)
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)
-        axes.set_title(f"{title}\nerror {curve.error:.3f}, n={curve.n}", fontsize=8.5)
+        axes.set_title(f"{title}\nerror {curve.error:.3f}, n={curve.n}", fontsize=9)
         axes.set_xlabel("probability that was said", fontsize=8)
-        axes.set_ylabel("share that was so" if place == 1 else "", fontsize=8)
+        axes.set_ylabel("share that was so" if place % columns == 0 else "", fontsize=8)
         axes.tick_params(labelsize=8, colors=LIGHT.ink)
         axes.grid(color=LIGHT.grid, lw=0.8)
         axes.set_axisbelow(True)
@@ -140,17 +195,23 @@ def _page(run: MindRun, picture: Path | None) -> str:
         data = base64.b64encode(picture.read_bytes()).decode("ascii")
         image = (
             "<h2>Calibration of judgements</h2><p class='note'>A dot is a tenth of the scale, as "
-            "large as it has examples; on the dashed line, what is said is so. Held-out examples."
+            "large as it has examples, its bar where the true share lies in 90 of 100 cases; on "
+            "the dashed line, what is said is so. Held-out examples."
             f"</p><img alt='Calibration curves' src='data:image/png;base64,{data}'>"
         )
     about = html.escape(
         f"{run.about['when']}, {run.about['cores']} cores, load {run.about['load_average']}, "
         f"{run.server}, {run.seconds:.0f} s{', quick' if run.quick else ''}"
+        + (f", the oldest figure of {run.since}" if run.since else "")
+    )
+    failed = "".join(
+        f"<p class='MISS'>{html.escape(f'{part} failed: {why}')}</p>"
+        for part, why in run.failed.items()
     )
     return (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Parley: the bench of "
         f"the mind</title><style>{_STYLE}</style></head><body><h1>The mind on vLLM</h1>"
-        f"<p>{about}</p><table><thead><tr>{heads}<th></th></tr></thead><tbody>{rows}</tbody>"
+        f"<p>{about}</p>{failed}<table><thead><tr>{heads}<th></th></tr></thead><tbody>{rows}</tbody>"
         f"</table>{image}</body></html>\n"
     )
 

@@ -1,0 +1,157 @@
+"""The recogniser of a call in virtual time: real decoding, modelled delays, the same every time.
+
+A call's recogniser decodes in another process, and what it finds comes when it comes. Here the
+same decoder (``parley_speech.asr.decoding``) runs in this process, between two ticks, and its
+results are held back until the virtual time at which a machine of a given speed would have had
+them: one decoder works through the blocks in order, a block of audio costs ``load`` times its
+length, and a final ``final_ms`` more. So a run does not depend on how busy this machine is, and a
+slower one is a number away. The backlog, the pre-roll and the order of messages are a call's own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from parley_speech.asr import wire
+from parley_speech.asr.backlog import Backlog
+from parley_speech.asr.decoding import BLOCK_MS, Heard, Models, StreamDecoder
+from parley_speech.asr.grammar import jsgf_source
+from parley_speech.asr.wire import Kind, Message
+from parley_speech.types import FRAME_MS, Grammar, Hypothesis, Pcm
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the modelled machine decodes."""
+
+    load_grammar: float = 0.15
+    """Time per time of audio, in a grammar."""
+    load_open: float = 0.45
+    """... in open English."""
+    final_ms: float = 10.0
+    way_ms: float = 2.0
+    """Between the processes, both ways."""
+
+
+class LockstepRecognizer:
+    """Meets `parley_speech.types.Recognizer`. ``stream`` is a call's."""
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace or Pace()
+        self._models: Models | None = None
+
+    async def start(self) -> None:
+        """Loads the models, 0.3 s. Idempotent."""
+        if self._models is None:
+            self._models = Models({}, {})
+
+    def stream(self) -> LockstepStream:
+        if self._models is None:
+            raise RuntimeError("stream() before start(): await recognizer.start() first")
+        return LockstepStream(self._models, self._pace)
+
+    async def aclose(self) -> None:
+        self._models = None
+
+
+class LockstepStream:
+    """Meets `parley_speech.types.RecognizerStream`; its clock is the frames it is given."""
+
+    def __init__(self, models: Models, pace: Pace) -> None:
+        self._pace = pace
+        self._decoder = StreamDecoder(models)
+        self._backlog = Backlog()
+        self._reader = wire.Reader()
+        self._inbox: deque[Message] = deque()
+        self._grammar: Grammar | None = None
+        self._now_ms = 0.0
+        self._free_ms = 0.0
+        """When the decoder will have done what it has begun."""
+        self._due: deque[tuple[float, Hypothesis]] = deque()
+
+    def push(self, frame: Pcm) -> None:
+        self._now_ms += FRAME_MS
+        given_up = self._backlog.push(frame)
+        self._due.extend((self._now_ms, hypothesis) for hypothesis in given_up)
+        self._work()
+
+    def begin_utterance(self) -> None:
+        self._backlog.begin()
+
+    def end_utterance(self) -> None:
+        self._backlog.end()
+        self._work()
+
+    def set_grammar(self, grammar: Grammar | None) -> None:
+        if grammar != self._grammar:
+            self._grammar = grammar
+            self._backlog.set_grammar(grammar)
+            if grammar is not None:
+                self._decoder.prepare(jsgf_source(grammar))
+
+    def poll(self) -> list[Hypothesis]:
+        found: list[Hypothesis] = []
+        while self._due and self._due[0][0] <= self._now_ms:
+            found.append(self._due.popleft()[1])
+        return found
+
+    async def aclose(self) -> None:
+        self._decoder.close()
+
+    # --- the child's side ----------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """What the decoder begins within this tick."""
+        self._receive()
+        self._obey()
+        while self._decoder.busy and self._free_ms < self._now_ms + FRAME_MS:
+            before = self._decoder.taken
+            begun_ms = max(self._free_ms, self._now_ms)
+            ended_ms = self._free_ms = begun_ms + self._cost_ms()
+            heard = self._decoder.step()
+            for result in heard:
+                self._found(result, ended_ms)
+            after = self._decoder.taken
+            if after is not None and after != before:
+                self._backlog.taken(*after)
+            self._receive()
+            self._obey()
+
+    def _cost_ms(self) -> float:
+        now = self._decoder._now
+        assert now is not None, "a busy decoder has an utterance"
+        left_ms = (len(now.pcm) - now.fed) / 32
+        load = self._pace.load_grammar if now.source else self._pace.load_open
+        block_ms = min(float(BLOCK_MS), left_ms)
+        return block_ms * load if left_ms else self._pace.final_ms
+
+    def _receive(self) -> None:
+        for data in self._backlog.outgoing(0):
+            self._inbox.extend(self._reader.feed(data))
+
+    def _obey(self) -> None:
+        """As the child does: what is for the utterance that is being finished comes first."""
+        decoder, inbox = self._decoder, self._inbox
+        while inbox and (not decoder.busy or inbox[0].kind is Kind.AUDIO):
+            message = inbox.popleft()
+            match message.kind:
+                case Kind.BEGIN:
+                    fields = message.fields
+                    decoder.begin(fields["utterance"], fields["source"])
+                case Kind.AUDIO:
+                    decoder.push(message.payload)
+                case Kind.END:
+                    decoder.end()
+                case other:
+                    raise wire.WireError(f"{other.name} is not for a decoder")
+
+    def _found(self, heard: Heard, at_ms: float) -> None:
+        fields = {
+            "utterance": heard.utterance,
+            "words": [(*times, round(confidence, 3)) for *times, confidence in heard.words],
+            "confidence": round(heard.confidence, 3),
+            "final": heard.final,
+        }
+        for hypothesis in self._backlog.heard(fields):
+            self._due.append((at_ms + self._pace.way_ms, hypothesis))
