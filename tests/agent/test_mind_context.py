@@ -14,7 +14,7 @@ from parley.minds.base import Cause, Context, Item, MindError, Said, ToolCall, T
 from parley.minds.budget import Budget, TokenMeter, size
 from parley.minds.context import DROPPED, Fold, Transcript
 from parley.minds.context_summary import REQUEST, Folding
-from parley.minds.vllm_messages import Message, messages
+from parley.minds.vllm_messages import Message, direction_of, messages
 
 
 def user(text: str) -> Said:
@@ -38,7 +38,9 @@ def begins(shorter: list[Message], longer: list[Message]) -> bool:
 # --- only at the end ----------------------------------------------------------------------------
 
 TURNS = st.lists(
-    st.sampled_from(["user", "silence", "cut", "tool", "asked", "unheard"]), min_size=1, max_size=14
+    st.sampled_from(["user", "silence", "cut", "tool", "asked", "unclear", "unheard"]),
+    min_size=1,
+    max_size=14,
 )
 
 
@@ -53,15 +55,17 @@ def test_each_prompt_begins_as_the_one_before_it(turns: list[str]):
             cause = Cause.NO_INPUT
         elif turn == "asked":
             cause, request = Cause.INSTRUCTED, f"say {number}"
+        elif turn == "unclear":
+            pass  # the user said something without words
         else:
             items = (*items, user(f"question {number}"))
         context = Context(cause, items, instructions="Be brief.", request=request)
         prompt = messages(transcript.written(context))
         if last:
             assert begins(last, prompt)
-        if turn == "unheard" or (cause is not Cause.USER and number % 3 == 2):
+        if turn == "unheard" or (direction_of(context) and number % 3 == 2):
             # Thrown away before its first sample: its direction led to nothing.
-            last = messages(transcript.written(replace(context, cause=Cause.USER)))
+            last = messages(transcript.written(replace(context, cause=Cause.TOOL)))
             continue
         last = prompt
         transcript.heard(context)
@@ -81,6 +85,18 @@ def test_a_direction_that_led_to_a_reply_stays_where_it_stood():
         "Hello.",
         "hi",
     ]
+
+
+def test_a_turn_that_nobody_understood_stays_where_it_was_asked_for():
+    transcript = Transcript()
+    greeted = (agent("Hello."),)
+    unclear = Context(Cause.USER, greeted)
+    before = messages(transcript.written(unclear))
+    transcript.heard(unclear)
+    asked = (*greeted, agent("Could you say that again?"))
+    after = messages(transcript.written(Context(Cause.USER, (*asked, user("my order")))))
+    assert after[: len(before)] == before, "the prompt has only grown"
+    assert [m["content"] for m in after[len(before) :]] == ["Could you say that again?", "my order"]
 
 
 def test_a_direction_is_forgotten_where_the_history_was_replaced():

@@ -119,7 +119,23 @@ def test_a_tool_that_still_runs_is_told_and_the_prompt_only_grows():
 
 def test_results_without_calls_are_left_out():
     items = (user("x"), user("y"), ToolResult("9", "find", "z"))
-    assert messages(Context(Cause.USER, items)) == [{"role": "user", "content": "x y"}]
+    assert messages(Context(Cause.TOOL, items)) == [{"role": "user", "content": "x y"}]
+
+
+@pytest.mark.parametrize("before", [(), (user("hi"), agent("Hello.")), (agent("Hello."),)])
+def test_a_turn_that_nobody_understood_asks_for_it_again(before: tuple[Said, ...]):
+    written = messages(Context(Cause.USER, before, instructions="Sprich Deutsch."))
+    assert written[0] == {"role": "system", "content": "Sprich Deutsch."}
+    assert written[1:-1] == messages(Context(Cause.TOOL, before))
+    asked = written[-1]
+    assert asked["role"] == "user" and str(asked["content"]).startswith("(The caller said some")
+    assert "to say it again" in str(asked["content"])
+    assert "language of this conversation" in str(asked["content"])
+
+
+def test_words_that_were_not_answered_yet_are_not_asked_for_again():
+    items = (agent("Hello."), user("where is my order"))
+    assert messages(Context(Cause.USER, items))[-1]["content"] == "where is my order"
 
 
 def test_tools_as_functions():

@@ -95,7 +95,8 @@ def run(
         if set(parts) - {"guessing"}:
             progress.now("starting vLLM" if url is None else f"asking {url}")
             server = stack.enter_context(vllm(url, out / "vllm.log", progress.now))
-            progress.done(f"vLLM is there after {time.monotonic() - began:.0f} s: {server}")
+            if url is None:
+                progress.done(f"vLLM is there after {time.monotonic() - began:.0f} s")
         for part in parts:
             begun = time.monotonic()
             measuring = _part(part, server, out, sizes, seed, clips, found, progress.now)

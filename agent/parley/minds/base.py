@@ -19,7 +19,9 @@ class Cause(Enum):
     """Why a reply is asked for."""
 
     OPENING = "opening"  # the call begins
-    USER = "user"  # the user's turn ended; its text is the last item of the context
+    USER = "user"
+    """The user's turn ended. Its text is the last item of the context; where that is not the
+    user's, they said something, but nobody knows what."""
     NO_INPUT = "no_input"  # the user has been silent for long
     INSTRUCTED = "instructed"  # the application asks: generate_reply(instructions=...)
     TOOL = "tool"  # results of tool calls are the last items of the context

@@ -74,7 +74,7 @@ class Folding:
 
     def _old(self, context: Context) -> int:
         """How many of the oldest items to fold."""
-        sizes = [size(messages(Context(Cause.USER, (item,)))) for item in context.items]
+        sizes = [size(messages(Context(Cause.TOOL, (item,)))) for item in context.items]
         behind = list(accumulate(reversed(sizes)))[::-1]  # of item i and all after it
         tokens_of = {i: self.meter.tokens(s) for i, s in enumerate(behind)}
         fixed = self._tokens(replace(context, items=())) + SUMMARY_TOKENS
@@ -132,7 +132,7 @@ class Folding:
         """Puts the shortened prompt into the prefix cache before a reply needs it."""
         beginning = Transcript()
         beginning.fold = fold
-        asked = messages(beginning.written(replace(context, cause=Cause.USER)), self._convention)
+        asked = messages(beginning.written(replace(context, cause=Cause.TOOL)), self._convention)
         with contextlib.suppress(MindError):  # then the first reply after the fold warms it
             await self._complete(asked, context, 1)
 

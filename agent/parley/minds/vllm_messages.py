@@ -27,6 +27,10 @@ _DIRECTIONS = {
     Cause.NO_INPUT: "(The caller has been silent for a while.)",
 }
 
+_UNCLEAR = (
+    "(The caller said something that could not be understood. Ask them in a few words, in the "
+    "language of this conversation, to say it again.)"
+)
 _RUNNING = "({names} is still running; its result will come. Do not call it again.)"
 
 
@@ -133,6 +137,8 @@ def direction_of(context: Context) -> str:
     parts = [_RUNNING.format(names=", ".join(names)) if (names := _running(context)) else ""]
     if context.cause is Cause.INSTRUCTED:
         parts.append(f"({context.request})" if context.request else "")
+    elif context.cause is Cause.USER and not context.user_text:
+        parts.append(_UNCLEAR)
     else:
         parts.append(_DIRECTIONS.get(context.cause, ""))
     return " ".join(part for part in parts if part)

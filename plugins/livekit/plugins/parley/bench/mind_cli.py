@@ -72,7 +72,10 @@ def _show(out: Path, run: MindRun) -> None:
     for part, why in run.failed.items():
         console.print(f"[bold red]{part} could not be measured:[/]", escape(why))
     names = ", ".join(figure.name for figure in run.missed)
-    console.print(f"[bold red]MISS:[/] {names}" if names else "every goal that was measured is met")
+    if names:
+        console.print(f"[bold red]MISS:[/] {names}")
+    elif run.figures:
+        console.print("every goal that was measured is met")
     console.print("see " + ", ".join(map(str, written)))
 
 
