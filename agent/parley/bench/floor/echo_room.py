@@ -1,4 +1,4 @@
-"""How the agent's voice comes back into the microphone: loudspeaker, room, delay, drifting clocks."""
+"""How the agent's voice comes back into the microphone: loudspeaker, room, delay, drift."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class EchoRoom:
     def push(self, agent: Pcm) -> None:
         """A loudspeaker frame (480,) at 24 kHz."""
         x = _DRIVE * np.tanh(self._down.push(agent) / _DRIVE)
-        sound = np.zeros(MIC_FRAME + len(self._tail))
+        sound: Samples = np.zeros(MIC_FRAME + len(self._tail))
         if x.any():
-            sound = np.convolve(x, self._response)
+            sound += np.convolve(x, self._response)
         sound[: len(self._tail)] += self._tail
         self._tail = sound[MIC_FRAME:]
         self._far = np.concatenate([self._far, sound[:MIC_FRAME]])

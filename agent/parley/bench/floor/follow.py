@@ -1,7 +1,7 @@
 """What was heard of a reply: its samples laid over its rendering, which are known.
 
 The line between them is exact (no codec, no clock of its own), so the rendering's sample k is the
-reply's sample k until somebody loses or repeats one, and whether that happened is measured here, too.
+reply's sample k until somebody loses or repeats one; whether that happened is measured here, too.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Followed:
     """Where it did not go on where it was: samples lost (positive) or repeated (negative)."""
 
     def lowered_ms(self, after_ms: float, below_db: float) -> float | None:
-        """The first time from ``after_ms`` on at which it stays ``below_db`` for 15 ms, in ms of the
-        reply; None: it never does."""
+        """The first time from ``after_ms`` on at which it stays ``below_db`` for 15 ms, in ms
+        of the reply; None: it never does."""
         bar = 10 ** (below_db / 20)
         known = np.flatnonzero(~np.isnan(self.gain))
         low = self.gain[known] <= bar

@@ -24,7 +24,9 @@ def table(conversations: Sequence[Conversation]) -> list[Figure]:
     rows = rows_of(conversations)
     direct = [r for r in rows if not r["family"].startswith(CHANNEL)]
     turns = [r for r in direct if r["kind"] == "turn"]
-    wishes = [r for r in direct if r["kind"] == "interruption" and r["over_agent"]]
+    wishes = [
+        r for r in direct if r["kind"] == "interruption" and r["over_agent"] and not _played_out(r)
+    ]
     replies = [reply for c in conversations for reply in c["agent"]]
     pauses = [p for r in rows if r["kind"] == "turn" for p in r["pauses"]]
     return [
@@ -38,8 +40,7 @@ def table(conversations: Sequence[Conversation]) -> list[Figure]:
                goals=(Goal("p50", 250), Goal("p95", 400))),
         *(_kept(rows, kind, what) for kind, what in KEPT),
         rate("missed", f"interruptions missed, or later than {LATE_MS:.0f} ms", 2.0,
-             [r["silent_ms"] is None or r["silent_ms"] > LATE_MS for r in wishes
-              if not _played_out(r)]),
+             [r["silent_ms"] is None or r["silent_ms"] > LATE_MS for r in wishes]),
         Figure("heard_error", "words by which the context differs from what was heard", "words",
                tuple(float(r["heard_error"]) for r in replies), (Goal("count", 0),)),
         Figure("lost", "samples lost or repeated at a resume", "samples",
@@ -83,7 +84,7 @@ def _kept(rows: Sequence[Row], kind: str, what: str) -> Figure:
 
 def _played_out(row: Row) -> bool:
     """The reply ended by itself before anybody could be late."""
-    return False
+    return not row["stopped"] and row["left_ms"] is not None and row["left_ms"] <= LATE_MS
 
 
 def rate(name: str, what: str, most: float, hits: Sequence[bool]) -> Figure:
@@ -94,4 +95,5 @@ def rate(name: str, what: str, most: float, hits: Sequence[bool]) -> Figure:
 
 def _cost_ms(conversations: Sequence[Conversation]) -> float:
     seconds = sum(c["seconds"] for c in conversations)
-    return 1000 * 600 * sum(c["floor_s"] for c in conversations) / max(seconds, 1e-9)
+    spent = sum(float(c["floor_s"]) for c in conversations)
+    return 1000 * 600 * spent / max(float(seconds), 1e-9)

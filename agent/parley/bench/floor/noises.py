@@ -39,7 +39,7 @@ def _decay(seconds: float, fall_s: float) -> Samples:
 
 
 def _smooth(x: Samples, samples: int) -> Samples:
-    return np.convolve(x, np.ones(samples) / samples, mode="same")
+    return np.asarray(np.convolve(x, np.ones(samples) / samples, mode="same"), np.float64)
 
 
 def _slam(rng: np.random.Generator) -> Samples:
@@ -113,7 +113,8 @@ def _hum(rng: np.random.Generator, n: int) -> Samples:
     t = np.arange(n) / MIC_HZ
     tones = sum(np.sin(2 * np.pi * 50 * k * t + rng.uniform(0, 6.3)) / k for k in range(1, 9))
     out: Samples = tones + 0.4 * _pink(rng, n) / 0.01
-    return out / np.abs(out).max()
+    out /= np.abs(out).max()
+    return out
 
 
 def _traffic(rng: np.random.Generator, n: int) -> Samples:

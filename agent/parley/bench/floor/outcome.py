@@ -15,6 +15,7 @@ import numpy as np
 from parley.bench.floor.follow import Followed, follow, heard_words, words_of
 from parley.bench.floor.line import Placed
 from parley.bench.floor.played import Played, PlayedReply
+from parley.bench.instant import Rendering
 from parley.report.levels import sounds
 from parley_speech.types import MIC_HZ, SPEAKER_HZ
 
@@ -63,6 +64,8 @@ class Row:
     over_agent: bool
     into_ms: float | None = None
     """How long the agent had been speaking."""
+    left_ms: float | None = None
+    """How long it would have gone on."""
     ducked_ms: float | None = None
     """From the onset; None: never."""
     silent_ms: float | None = None
@@ -82,9 +85,7 @@ def replies(played: Played) -> list[Heard]:
     """Every reply that had a sound, oldest first."""
     found = []
     for reply in played.replies:
-        rendering = played.renderings.get(reply.text) if reply.text else None
-        if rendering is None:
-            rendering = _rendering(played, reply)
+        rendering = rendering_of(played, reply)
         pcm = reply.pcm
         spans = sounds(pcm, SPEAKER_HZ, threshold_dbfs=AUDIBLE_DBFS, join_ms=500)
         if not spans:
@@ -95,18 +96,20 @@ def replies(played: Played) -> list[Heard]:
             said = words_of(reply.heard)
             low, high = heard_words(rendering, followed, len(pcm))
             error = max(0, low - said, said - high)
-        begin = reply.at_ms + spans[0].start_s * 1000
-        end = reply.at_ms + min(spans[-1].end_s * 1000, followed.last_heard_ms)
+        begin = float(reply.at_ms + spans[0].start_s * 1000)
+        end = float(reply.at_ms + min(spans[-1].end_s * 1000, followed.last_heard_ms))
         found.append(Heard(reply, begin, end, followed, error))
     return found
 
 
-def _rendering(played: Played, reply: PlayedReply) -> Any:
+def rendering_of(played: Played, reply: PlayedReply) -> Rendering:
     """Of a reply whose text is not known, as the conversation ended before it: by its sound."""
+    if reply.text in played.renderings:
+        return played.renderings[reply.text]
     pcm = reply.pcm[:SPEAKER_HZ].astype(np.float64)
     return max(
         played.renderings.values(),
-        key=lambda r: abs(float(r.pcm[: len(pcm)].astype(np.float64) @ pcm[: len(r.pcm)])),
+        key=lambda r: float(r.pcm[: len(pcm)].astype(np.float64) @ pcm[: len(r.pcm)]),
     )
 
 
@@ -125,11 +128,19 @@ def _row(played: Played, heard: list[Heard], placed: Placed, after_ms: float) ->
     onset, end = placed.onset * 1000 / MIC_HZ, placed.end * 1000 / MIC_HZ
     scene = played.scene
     row = Row(
-        scene.name, scene.family, placed.cue.kind, placed.text, round(onset, 1), round(end, 1), False
+        scene.name,
+        scene.family,
+        placed.cue.kind,
+        placed.text,
+        round(onset, 1),
+        round(end, 1),
+        False,
     )
     under = next((h for h in heard if h.begin_ms <= onset < h.end_ms), None)
     if under is not None:
         _overlap(row, under, after_ms)
+        whole = under.reply.at_ms + len(rendering_of(played, under.reply).pcm) * 1000 / SPEAKER_HZ
+        row.left_ms = round(whole - onset, 1)
     own = [h for h in heard if h.reply.cause == "user" and onset < h.begin_ms < after_ms]
     row.cut_in_ms = [round(h.begin_ms - end, 1) for h in own if h.begin_ms < end]
     answers = [h.begin_ms - end for h in own if h.begin_ms >= end]
@@ -147,7 +158,7 @@ def _overlap(row: Row, under: Heard, after_ms: float) -> None:
     until = min(after_ms, row.end_ms + REACH_MS)
     if lowered is not None and at + lowered < until:
         row.ducked_ms = round(at + lowered - row.onset_ms, 1)
-    row.stopped = under.reply.cut and row.onset_ms <= under.end_ms < until
+    row.stopped = bool(under.reply.cut and row.onset_ms <= under.end_ms < until)
     if row.stopped:
         row.silent_ms = round(under.end_ms - row.onset_ms, 1)
         row.ducked_ms = row.silent_ms if row.ducked_ms is None else row.ducked_ms
@@ -163,7 +174,7 @@ def _pauses(placed: Placed, own: list[Heard]) -> list[Pause]:
         Pause(
             round(begin, 1),
             round(end, 1),
-            any(begin < h.begin_ms < until for h in own),
+            bool(any(begin < h.begin_ms < until for h in own)),
         )
         for begin, end, until in spans
     ]
@@ -175,9 +186,7 @@ def _quiet_rows(played: Played, heard: list[Heard]) -> list[Row]:
     kind = "echo" if scene.echo is not None else "nothing"
     made = []
     for h in heard:
-        row = Row(
-            scene.name, scene.family, kind, "", h.begin_ms, h.end_ms, True, into_ms=0.0
-        )
+        row = Row(scene.name, scene.family, kind, "", h.begin_ms, h.end_ms, True, into_ms=0.0)
         row.stopped = h.reply.cut
         lowered = h.followed.lowered_ms(0.0, DUCKED_DB)
         row.ducked_ms = None if lowered is None else round(lowered, 1)

@@ -110,7 +110,11 @@ class Scene:
         """What ``as_json`` gave, read back."""
         fields = dict(data)
         fields["cues"] = tuple(_cue(cue) for cue in data["cues"])
-        for name, kind in (("background", Background), ("echo", EchoPath), ("telephone", Telephone)):
+        for name, kind in (
+            ("background", Background),
+            ("echo", EchoPath),
+            ("telephone", Telephone),
+        ):
             if data[name] is not None:
                 fields[name] = kind(**data[name])
         return Scene(**fields)

@@ -104,13 +104,12 @@ class Studio:
             pcm: Pcm = np.load(kept)
             return pcm
         engine, _, voice = speaker.voice.partition(":")
-        said = _flite(text, voice) if engine == "flite" else await self._espeak(text, voice, speaker)
+        said = (
+            _flite(text, voice) if engine == "flite" else await self._espeak(text, voice, speaker)
+        )
         first, last = edges(said)
         pcm = _levelled(said[first:last])
-        self._cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._cache, suffix=".part", delete=False) as file:
-            np.save(file, pcm)
-        Path(file.name).replace(kept)  # another process may make the same one
+        _keep(kept, pcm)
         return pcm
 
     async def _espeak(self, text: str, voice: str, speaker: Speaker) -> Pcm:
@@ -132,6 +131,14 @@ class Studio:
         for synthesizer in self._voices.values():
             await synthesizer.aclose()
         self._voices.clear()
+
+
+def _keep(path: Path, pcm: Pcm) -> None:
+    """At once or not at all: another process may make the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        np.save(file, pcm)
+    Path(file.name).replace(path)
 
 
 def _flite(text: str, voice: str) -> Pcm:

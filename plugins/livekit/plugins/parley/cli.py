@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from livekit.plugins.parley import cli_voices
 from livekit.plugins.parley.bench import command as bench_commands
-from livekit.plugins.parley.bench import mind_cli, voice_cli
+from livekit.plugins.parley.bench import floor_cli, mind_cli, voice_cli
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ bench_app = typer.Typer(help="Measurements that anyone can repeat.", no_args_is_
 bench_app.command("room")(bench_commands.room)
 bench_app.command("mind")(mind_cli.mind)
 bench_app.command("voice")(voice_cli.voice)
+bench_app.command("floor")(floor_cli.floor)
 app.add_typer(bench_app, name="bench")
 app.add_typer(cli_voices.app, name="voices")
 console = Console(highlight=False)
