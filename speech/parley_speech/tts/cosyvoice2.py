@@ -8,15 +8,17 @@ torch, transformers and vLLM are imported in ``start``, so that naming this voic
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from parley_speech.text import TextFrontEnd
-from parley_speech.token_voice import TokenDecoder, TokenLm, TokenPrompt
+from parley_speech.token_voice import TokenLm, TokenPrompt
 from parley_speech.tts.cosyvoice2_files import HUB_NAME, CheckpointFiles, find_checkpoint
+from parley_speech.tts.cosyvoice2_settings import CosyVoice2Settings, left_chunks_of
 from parley_speech.tts.token_decoding import MAX_BATCH
 from parley_speech.tts.token_tts import TokenSpeechStream, TokenSynthesizer
 from parley_speech.types import EngineUnavailable
@@ -24,9 +26,13 @@ from parley_speech.voices.conditioning import Conditioner, Conditioning, Mode, p
 from parley_speech.voices.library import Voice, VoiceLibrary
 from parley_speech.voices.licences import check_licence
 
+if TYPE_CHECKING:
+    from parley_speech.codec.cosyvoice2.decoder import CosyVoice2Decoder
+
 Engine = Literal["auto", "vllm", "transformers"]
-MODEL_VARIABLE, VOICES_VARIABLE = "PARLEY_COSYVOICE2_MODEL", "PARLEY_VOICES"
+VOICES_VARIABLE = "PARLEY_VOICES"
 DEFAULT_VOICES = "voices"
+WARM_UP_TEXT = "Good morning, and thank you for calling."
 
 
 class CosyVoice2Synthesizer:
@@ -46,7 +52,8 @@ class CosyVoice2Synthesizer:
         allow_non_commercial: whether voices and models may be under such a licence.
         cache: where what is computed of voices is kept; None: the user's cache.
         lm_options, decoder_options: for the engine's own options class, and for
-            ``CosyVoice2Decoder.load``.
+            ``CosyVoice2Decoder.load``; they win over the settings.
+        settings: how it is served; by default from the environment.
 
     Raises ValueError for an unknown engine; what is missing shows in ``start``.
     """
@@ -67,10 +74,12 @@ class CosyVoice2Synthesizer:
         lm_options: Mapping[str, Any] | None = None,
         decoder_options: Mapping[str, Any] | None = None,
         max_batch: int = MAX_BATCH,
+        settings: CosyVoice2Settings | None = None,
     ) -> None:
         if engine not in ("auto", "vllm", "transformers"):
             raise ValueError(f"engine is {engine!r}, expected auto, vllm or transformers")
-        self.model = model or os.environ.get(MODEL_VARIABLE) or HUB_NAME
+        self.settings = settings or CosyVoice2Settings()
+        self.model = model or self.settings.model or HUB_NAME
         self.library = VoiceLibrary(voices or os.environ.get(VOICES_VARIABLE) or DEFAULT_VOICES)
         self.voice, self.engine, self.device, self.mode = voice, engine, device, mode
         self._overrides, self._normalise = overrides, normalise
@@ -83,7 +92,8 @@ class CosyVoice2Synthesizer:
         self._engine: TokenSynthesizer | None = None
 
     async def start(self) -> None:
-        """Finds checkpoint and voices, loads both models (up to minutes). Idempotent.
+        """Finds checkpoint and voices, loads both models and warms them up, so that the first
+        caller waits for nothing that is done once (up to minutes in all). Idempotent.
 
         Raises EngineUnavailable, UnknownVoice, LicenceRefused and ValueError; each says what is
         wrong and what to do.
@@ -104,8 +114,27 @@ class CosyVoice2Synthesizer:
         engine = TokenSynthesizer(
             lm, decoder, self._prompt(self.voice), max_batch=self._max_batch, close_anywhere=True
         )
-        await engine.start()
+        try:
+            await engine.start()
+            if self.settings.warm_up:
+                await self._warm_up(engine, decoder)
+        except BaseException:
+            await engine.aclose()
+            raise
         self._engine = engine
+
+    async def _warm_up(self, engine: TokenSynthesizer, decoder: CosyVoice2Decoder) -> None:
+        """Decodes the references of as many voices as are kept decoded, fills every batch that is
+        compiled for, and speaks, unheard, up to the first sound."""
+        for name in reversed(list(self._voices)[: decoder.voices.kept]):
+            await engine.prepare(self._prompt(name))
+        prompt = self._prompt(self.voice)
+        await asyncio.wrap_future(engine.decoding.do(lambda: decoder.warm_up(prompt)))
+        stream = engine.stream(prompt=prompt, front_end=self._front_end("en"))
+        stream.push(WARM_UP_TEXT)
+        stream.end()
+        async with contextlib.aclosing(stream):
+            await anext(aiter(stream), None)
 
     def voices(self) -> list[str]:
         """The names of the voices that can be spoken in; known after ``start``."""
@@ -168,13 +197,19 @@ class CosyVoice2Synthesizer:
     def _find(self) -> CheckpointFiles:
         return find_checkpoint(self.model, allow_non_commercial=self._allow_non_commercial)
 
-    def _load(self, files: CheckpointFiles) -> tuple[TokenLm, TokenDecoder]:
+    def _load(self, files: CheckpointFiles) -> tuple[TokenLm, CosyVoice2Decoder]:
         import torch
 
         from parley_speech.codec.cosyvoice2.decoder import CosyVoice2Decoder
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        decoder = CosyVoice2Decoder.load(files.folder, device=device, **self._decoder_options)
+        options: dict[str, Any] = {
+            "dtype": getattr(torch, self.settings.dtype),
+            "compiled": self.settings.compiled,
+            "left_chunks": left_chunks_of(files.folder, self.settings.left_chunks),
+            **self._decoder_options,
+        }
+        decoder = CosyVoice2Decoder.load(files.folder, device=device, **options)
         return self._lm(files.folder, device), decoder
 
     def _lm(self, folder: Path, device: str) -> TokenLm:

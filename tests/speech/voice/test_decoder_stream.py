@@ -168,6 +168,46 @@ def test_a_bounded_past_has_bounded_memory() -> None:
     assert sizes["free"][-1] > 1.5 * sizes["bound"][-1]
 
 
+@pytest.mark.parametrize("left", [-1, 0, 2])
+def test_nothing_is_heard_of_memory_that_was_not_written(left: int) -> None:
+    """Rooms are made larger than what they hold; here what they do not hold is NaN."""
+    voice, tokens = tiny_prompt(60), tiny_tokens(180)
+    usual = say(tiny_decoder(left_chunks=left), voice, tokens, [60, 50])
+    torch.use_deterministic_algorithms(True)  # fills what torch.empty gives with NaN
+    try:
+        assert torch.empty(3).isnan().all()
+        poisoned = say(tiny_decoder(left_chunks=left, reserve_s=20), voice, tokens, [60, 50])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert np.array_equal(np.concatenate(usual), np.concatenate(poisoned))
+
+
+def test_a_call_with_a_bounded_past_never_grows_in_the_flow() -> None:
+    decoder, voice = tiny_decoder(left_chunks=1), tiny_prompt(60)
+    call, sizes = decoder.open(voice), set()
+    for second in range(12):
+        decoder.step([DecoderWork(call, tiny_tokens(25, seed=second))])
+        assert call.state is not None
+        sizes.add(call.state.flow.velocity.nbytes)
+    assert len(sizes) == 1
+
+
+def test_warming_up_fills_every_batch_and_leaves_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, batches = tiny_decoder(batch_sizes=(1, 2, 4, 8), max_batch=4), []
+    advance = flow_stream.advance
+
+    def counted(flow, calls, **options):  # type: ignore[no-untyped-def]
+        batches.append(len(calls))
+        return advance(flow, calls, **options)
+
+    monkeypatch.setattr(flow_stream, "advance", counted)
+    decoder.warm_up(tiny_prompt(0))
+    assert batches == [1, 2, 4]
+    voice, tokens = tiny_prompt(0), tiny_tokens(60)
+    got = np.concatenate(say(decoder, voice, tokens, [30]))
+    assert relative(got, one_pass(voice, tokens)) < WAVE_TOLERANCE
+
+
 # --- many calls -------------------------------------------------------------------------------
 
 

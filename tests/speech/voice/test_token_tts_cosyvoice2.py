@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ pytest.importorskip("transformers")
 pytest.importorskip("tokenizers")
 pytest.importorskip("num2words")
 
+from parley_speech.codec.cosyvoice2 import flow_stream  # noqa: E402
 from parley_speech.token_voice import DecoderWork  # noqa: E402
 from parley_speech.tts.cosyvoice2 import CosyVoice2Synthesizer  # noqa: E402
+from parley_speech.tts.cosyvoice2_settings import CosyVoice2Settings  # noqa: E402
 from parley_speech.types import EngineUnavailable, WordMark  # noqa: E402
 from parley_speech.voices import conditioning  # noqa: E402
 from parley_speech.voices.encoders import SpeechTokenizer  # noqa: E402
@@ -92,7 +96,9 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _engine(checkpoint: Path, voices: Path, cache: Path, **more: Any) -> CosyVoice2Synthesizer:
-    options: dict[str, Any] = {"voices": voices, "engine": "transformers", "cache": cache}
+    settings = CosyVoice2Settings(warm_up=False)
+    options: dict[str, Any] = {"voices": voices, "engine": "transformers", "settings": settings}
+    options["cache"] = cache
     return CosyVoice2Synthesizer(checkpoint, **{**options, "device": "cpu", **more})
 
 
@@ -183,6 +189,54 @@ async def test_cancelled_streams_give_everything_back(
     await asyncio.wrap_future(engine._engine.decoding.do(lambda: None))
     assert engine._engine.decoding.calls == 0
     await engine.aclose()
+
+
+async def test_the_first_caller_finds_everything_warm(
+    checkpoint: Path, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the end of the start both voices are decoded, and a chunk has been made and thrown away:
+    a caller's own first chunk is all that is computed for him."""
+    warm = _engine(checkpoint, voices, tmp_path, settings=CosyVoice2Settings())
+    await warm.start()
+    chunks = 0
+    advance = flow_stream.advance
+
+    def counted(flow: Any, calls: Any, **options: Any) -> Any:
+        nonlocal chunks
+        chunks += len(calls)
+        return advance(flow, calls, **options)
+
+    assert warm._engine is not None
+    decoding, decoder = warm._engine.decoding, warm._engine.decoder
+    await asyncio.wrap_future(decoding.do(lambda: None))  # what was cancelled is closed by now
+    assert decoding.calls == 0
+    monkeypatch.setattr(flow_stream, "advance", counted)
+    for voice in ("anna", "bert"):
+        ready = partial(decoder.prepare, warm._prompt(voice))  # type: ignore[attr-defined]
+        await asyncio.wrap_future(decoding.do(ready))
+    assert chunks == 0
+    await warm.aclose()
+
+    cold = _engine(checkpoint, voices, tmp_path)
+    await cold.start()
+    assert chunks == 3  # the reference of the first voice: three whole seconds
+    await cold.aclose()
+
+
+async def test_what_fails_at_the_start_leaves_no_engine_behind(
+    checkpoint: Path, voices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = _engine(checkpoint, voices, tmp_path, settings=CosyVoice2Settings())
+
+    async def failing(*_: Any) -> None:
+        raise EngineUnavailable("no warm-up today")
+
+    monkeypatch.setattr(engine, "_warm_up", failing)
+    with pytest.raises(EngineUnavailable, match="no warm-up today"):
+        await engine.start()
+    assert not [t for t in threading.enumerate() if t.name == "token-decoder"]
+    with pytest.raises(RuntimeError, match="await start"):
+        engine.stream()
 
 
 # --- what is missing ------------------------------------------------------------------------

@@ -83,8 +83,10 @@ class CosyVoice2Decoder:
     and `needed` are cheap and may be used from another one.
 
     - ``left_chunks``: how many seconds of its own past the flow sees, besides the reference. None:
-      what the checkpoint says (the published one: -1, all of it). With a bound, a call's memory
-      and the cost of a chunk are constant; the mel is that of one pass with the same bound.
+      what the checkpoint says (the published one: -1, all of it; then attention and its memory,
+      229 MB a second in float32, grow with a call's age). With a bound, the cost of a chunk is
+      constant and so is a call's memory but for the encoder's 1.4 MB a second; the mel is that of
+      one pass with the same bound.
     - ``hold_frames``: frames of 20 ms that the vocoder keeps back until it knows what follows.
     - ``tail``: "upstream" decodes the last chunk as the original does, without a mask and with the
       whole utterance anew; its cost grows with age.
@@ -201,6 +203,16 @@ class CosyVoice2Decoder:
         """Decodes the reference speech of a voice ahead of its first call. Heavy."""
         with torch.inference_mode():
             self.voices.call(prompt)
+
+    def warm_up(self, prompt: TokenPrompt) -> None:
+        """Makes a chunk that nobody hears, in one call and in every batch of ``batch_sizes``: what
+        is compiled, recorded or allocated once is there before the first caller. Heavy."""
+        tokens = [0] * (self.flow.config.chunk_tokens + self.flow.config.lookahead_tokens)
+        for size in sorted({1, *(size for size in self._batch_sizes if size <= self._max_batch)}):
+            calls = [self.open(prompt) for _ in range(size)]
+            self.step([DecoderWork(call, tokens) for call in calls])
+            for call in calls:
+                self.close(call)
 
     def close(self, call: DecoderCall) -> None:
         """Forget a call; its memory is free at once, or after the Euler step that is running."""

@@ -102,12 +102,15 @@ class KeyValues:
 
     def age(self, chunks: int) -> None:
         """As if ``chunks`` whole chunks of zeros had followed: for measurements."""
+        used = min(self.seen, self._room)
         self.seen += chunks * self.chunk
         if self._left < 0:
             self._room = self.seen + 2 * self.chunk
-        self._stored = [
-            None if store is None else _resized(store, self._room) for store in self._stored
-        ]
+        aged = [None if s is None else _resized(s, used, self._room) for s in self._stored]
+        for store in aged:
+            if store is not None:
+                store[..., used:, :] = 0.0
+        self._stored = aged
 
     def copy(self, reserve_chunks: int = 0) -> KeyValues:
         """An independent copy with room for ``reserve_chunks`` more."""
@@ -115,27 +118,25 @@ class KeyValues:
         if self._left < 0:
             twin._room = self.seen + reserve_chunks * self.chunk
         used = min(self.seen, twin._room)
-        twin._stored = [
-            None if store is None else _resized(store[..., :used, :], twin._room)
-            for store in self._stored
-        ]
+        twin._stored = [None if s is None else _resized(s, used, twin._room) for s in self._stored]
         return twin
 
     def _store(self, group: int, like: Tensor) -> Tensor:
         store = self._stored[group]
         if store is None:
             rows, heads, _, dim = like.shape
-            store = like.new_zeros(self._layers, 2, rows, heads, self._room, dim)
+            store = like.new_empty(self._layers, 2, rows, heads, self._room, dim)
         elif store.shape[-2] < self._room:
-            store = _resized(store, self._room)
+            store = _resized(store, self.seen, self._room)
         self._stored[group] = store
         return store
 
 
-def _resized(store: Tensor, room: int) -> Tensor:
-    """A copy with ``room`` positions; zeros where nothing was, as masked keys must be finite."""
-    larger = store.new_zeros(*store.shape[:-2], room, store.shape[-1])
-    larger[..., : store.shape[-2], :] = store
+def _resized(store: Tensor, used: int, room: int) -> Tensor:
+    """A copy of the first ``used`` positions, with place for ``room``. The rest is left as it is:
+    nothing is visible before it is written, and on a CPU what was never touched takes no memory."""
+    larger = store.new_empty(*store.shape[:-2], room, store.shape[-1])
+    larger[..., :used, :] = store[..., :used, :]
     return larger
 
 

@@ -25,7 +25,8 @@ class Voices:
         self._flow = flow
         self._left = left
         self._first_hop = first_hop
-        self._kept = kept
+        self.kept = kept
+        """How many voices stay decoded."""
         self._reserve = reserve_chunks
         self._decoded: OrderedDict[str, FlowCall] = OrderedDict()
 
@@ -60,7 +61,7 @@ class Voices:
             voice = FlowCall(self._flow, self._reference(prompt), left=self._left)
             prefill(self._flow, voice)
         self._decoded[key] = voice
-        while len(self._decoded) > self._kept:
+        while len(self._decoded) > self.kept:
             self._decoded.popitem(last=False)
         return voice.fork(reserve_chunks=self._reserve)
 
