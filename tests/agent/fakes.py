@@ -169,14 +169,19 @@ class CleanLine:
 class ScriptedRecognizer:
     """Utterance ``i`` is ``words[i]``: a partial after 100 ms, the final when it is asked for."""
 
-    def __init__(self, words: list[str], final_late_frames: int = 0) -> None:
+    def __init__(
+        self, words: list[str], final_late_frames: int = 0, doubted: frozenset[int] = frozenset()
+    ) -> None:
+        """``doubted``: utterances of whose words it is not sure."""
         self._words = words
+        self._doubted = doubted
         self._n = -1
         self._frames = 0
         self._out: list[Hypothesis] = []
         self._late: list[tuple[int, Hypothesis]] = []
         self._late_by = final_late_frames
         self.closed = False
+        self.partials = True
 
     def begin_utterance(self) -> None:
         self._n += 1
@@ -187,12 +192,13 @@ class ScriptedRecognizer:
         self._late = [(n - 1, h) for n, h in self._late]
         self._out += [h for n, h in self._late if n < 0]
         self._late = [(n, h) for n, h in self._late if n >= 0]
-        if self._frames == 100 // FRAME_MS and self._n >= 0:
+        if self.partials and self._frames == 100 // FRAME_MS and self._n >= 0:
             first = " ".join(self._text().split()[:1])
             self._out.append(Hypothesis(first, self._n, final=False))
 
     def end_utterance(self) -> None:
-        final = Hypothesis(self._text(), self._n, final=True)
+        sure = 0.1 if self._n in self._doubted else 1.0
+        final = Hypothesis(self._text(), self._n, final=True, confidence=sure)
         if self._late_by:
             self._late.append((self._late_by, final))
         else:

@@ -49,10 +49,11 @@ class Call:
         voice: ToneVoice | None = None,
         policy: FloorPolicy | None = None,
         late: int = 0,
+        doubted: frozenset[int] = frozenset(),
     ) -> None:
         self.mind = ScriptedMind(answer)
         self.voice = voice or ToneVoice()
-        self.recognizer = ScriptedRecognizer(words, late)
+        self.recognizer = ScriptedRecognizer(words, late, doubted)
         self.events: list[ev.EngineEvent] = []
         ears = Ears(LevelVad(), self.recognizer, CleanLine(), DurationOverlap())
         self.engine = Engine(
@@ -196,6 +197,40 @@ def test_a_late_final_does_not_count_words_twice() -> None:
             await asyncio.sleep(4)
         heard = " ".join([*call.turns, *(a.text for a in call.of(ev.UserAside))])
         assert sorted(heard.split()) == sorted(["where", "is", "it", "bye"])
+
+    virtually(scenario)
+
+
+def test_a_word_that_was_not_clear_is_a_turn_without_words() -> None:
+    async def scenario() -> None:
+        async with Call(["hours"], doubted=frozenset({0})) as call:
+            await call.says(0.4)
+            await asyncio.sleep(4)
+        assert call.turns == [""], "the mind asks again; silence would lose what was said"
+        assert call.ended[0].heard == "fine thanks"
+
+    virtually(scenario)
+
+
+def test_three_coughs_are_not_a_mumbled_turn() -> None:
+    async def scenario() -> None:
+        async with Call([]) as call:
+            for _ in range(3):
+                await call.says(0.4)
+                await asyncio.sleep(3)
+        assert call.turns == []
+
+    virtually(scenario)
+
+
+@pytest.mark.parametrize("late_ms", [200, 1500, 2500, 5000])
+def test_a_slow_recogniser_loses_no_turn(late_ms: int) -> None:
+    async def scenario() -> None:
+        async with Call(["bye"], late=late_ms // 20) as call:
+            call.recognizer.partials = False
+            await call.says(0.4)
+            await asyncio.sleep(8)
+        assert call.turns == ["bye"]
 
     virtually(scenario)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -120,6 +121,30 @@ def test_a_noise_in_silence_is_not_a_turn() -> None:
 def test_a_long_mumble_is_a_turn_without_words() -> None:
     w = World([UserSound(1000, 1500, "talk", "")]).run(5000)
     assert w.turns == [""]
+
+
+def heard(voice_ms: int, *, unclear: bool = False, **late: object) -> list[A.Act]:
+    """What the floor does about a voice from 20 ms on; ``late`` holds from 4 s on."""
+    floor, acts = Floor(), []
+    for t in range(TICK, 8000, TICK):
+        voice = t <= voice_ms
+        more = late if t >= 4000 else {}
+        percept = Percept(t, voice=voice, voiced_ms=min(t, voice_ms), unclear=unclear and not voice)
+        acts += floor.step(replace(percept, **more))  # type: ignore[arg-type]
+    return acts
+
+
+def test_a_word_that_was_not_clear_is_asked_for_again() -> None:
+    """A telephone caller's "hours" was heard as "uh hours" and not trusted."""
+    [commit] = [a for a in heard(400, unclear=True) if isinstance(a, A.Commit)]
+    assert (commit.text, commit.cause) == ("", Cause.USER)
+    assert not any(isinstance(a, A.Commit) for a in heard(200, unclear=True)), "a cough"
+    assert not any(isinstance(a, A.Commit) for a in heard(400)), "no speech at all"
+
+
+def test_words_that_come_when_nobody_waits_any_more_are_a_turn() -> None:
+    commits = [a for a in heard(200, text="stop", final=True) if isinstance(a, A.Commit)]
+    assert [c.text for c in commits] == ["stop"]
 
 
 def test_words_that_come_late_are_a_turn_all_the_same() -> None:

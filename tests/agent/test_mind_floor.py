@@ -128,18 +128,19 @@ def test_a_turn_has_so_many_guesses_and_some_are_kept_for_its_end():
 def test_each_turn_has_its_own_guesses():
     floor = Floor(FloorPolicy(no_input_ms=None, most_starts=1))
     guesses: list[int] = []
-    committed = 0
+    committed, turns = 0, 0
     for t in range(FRAME_MS, 9000, FRAME_MS):
         beat = t % 3000
         if floor.state is State.THINK:
             p = Percept(t, reply=committed, sound=Sound.ENDED)
         else:
-            p = Percept(t, voice=beat <= 800, text=f"turn {t // 3000}" if beat < 2000 else "")
+            words = f"turn {turns}" if turns == t // 3000 else ""  # a commit takes them
+            p = Percept(t, voice=beat <= 800, text=words)
         for act in floor.step(p):
             if isinstance(act, A.Speculate):
                 guesses.append(t)
             if isinstance(act, A.Commit):
-                committed = act.reply
+                committed, turns = act.reply, turns + 1
     assert len(guesses) == 3
 
 

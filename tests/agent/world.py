@@ -73,6 +73,7 @@ class World:
         self.asides: list[str] = []
         self.committed: int | None = None
         self.taken_ms = 0
+        self.voiced_from_ms = 0
         self.aside: set[int] = set()
         self.requests = sorted(self.requests)
         self._seen = 0
@@ -125,9 +126,9 @@ class World:
             text=self._words(t),
             final=not owed,
             voiced_ms=sum(
-                min(s.end_ms, t) - max(s.start_ms, self.taken_ms)
+                min(s.end_ms, t) - max(s.start_ms, self.taken_ms, self.voiced_from_ms)
                 for _, s in self._recent(t)
-                if s.end_ms > self.taken_ms and s.start_ms < t
+                if s.end_ms > max(self.taken_ms, self.voiced_from_ms) and s.start_ms < t
             ),
             overlap=self._evidence(t),
             reply=-1 if hand is None else hand.number,
@@ -140,11 +141,14 @@ class World:
     # --- what follows --------------------------------------------------------------------------
 
     def step(self, t: int) -> list[A.Act]:
+        before = self.floor.state
         acts = self.floor.step(self.percept(t))
         for act in acts:
             self.log.append((t, act))
             self._follow(t, act)
         self.states.append((t, self.floor.state))
+        if self.floor.state is State.IDLE is not before and not self._words(t):
+            self.voiced_from_ms = t  # words that are owed are still to come
         if self.floor.state is State.AGENT and not self.floor.keeps_words and not self._now(t):
             for i, s in self._recent(t):
                 if s.end_ms > self.taken_ms and s.end_ms + 100 <= t and i not in self.aside:

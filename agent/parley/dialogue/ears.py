@@ -107,8 +107,8 @@ class Ears:
         """Words already taken of utterances that are not final yet."""
         self.voiced_ms = 0
         """Voice since the words were last taken."""
-        self.doubtful: list[str] = []
-        """Finals below trust since the words were last taken: sound, but which words?"""
+        self.unclear = False
+        """Since the words were last taken, some were heard that are below trust."""
 
     # --- a frame -------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Ears:
         if self.policy.trusts(h.text, h.confidence):
             self._finals.append(text)
         else:
-            self.doubtful.append(text)
+            self.unclear = True
 
     @property
     def text(self) -> str:
@@ -217,7 +217,7 @@ class Ears:
             self._taken[u] = f"{self._taken.get(u, '')} {seen}".strip()
         self._finals.clear()
         self._partial = ""
-        self.doubtful.clear()
+        self.unclear = False
         self.voiced_ms = 0
         return text
 

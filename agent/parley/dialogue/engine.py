@@ -244,6 +244,8 @@ class Engine:
         if acts or self.floor.state is not before:
             self._emit(ev.FloorMoved(self.t_ms, self.floor.state, tuple(acts)))
         self._track_user()
+        if self.floor.state is State.IDLE is not before and not self._ears.text:
+            self._ears.take()  # nothing was said: three coughs are not a mumbled turn
         if self.floor.state is State.AGENT and self._ears.final and not self.floor.keeps_words:
             self._put_aside()
 
@@ -257,6 +259,7 @@ class Engine:
             text=text,
             final=self._ears.final,
             voiced_ms=self._ears.voiced_ms,
+            unclear=self._ears.unclear,
             completeness=self._mind.completeness(text) if text else None,
             stale=self._guessed_with not in (None, (self.instructions, self.tools)),
             overlap=self._overlap(text),

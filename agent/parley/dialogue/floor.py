@@ -64,6 +64,7 @@ class State(Enum):
 class Event(Enum):
     ONSET = "onset"  # the user's voice begins
     OFFSET = "offset"  # it has been silent for a moment
+    WORDS = "words"  # words of a sound that was over before they were recognised
     THOUGHT = "thought"  # the words so far are worth a speculated reply
     CHANGED = "changed"  # the words are no longer those of the speculated reply
     NOD = "nod"  # a long turn pauses: a good moment for a listener's word
@@ -86,6 +87,7 @@ class Row(NamedTuple):
 _S, _E = State, Event
 TABLE: dict[tuple[State, Event], Row] = {
     (_S.IDLE, _E.ONSET): Row(_S.USER, ("listen",)),
+    (_S.IDLE, _E.WORDS): Row(_S.PAUSE),
     (_S.IDLE, _E.REQUEST): Row(_S.THINK, ("speculate", "commit")),
     (_S.IDLE, _E.NO_INPUT): Row(_S.THINK, ("speculate", "commit")),
     (_S.USER, _E.OFFSET): Row(_S.PAUSE),
@@ -138,13 +140,18 @@ class FloorPolicy:
     """Speculated replies of one turn; half of them, rounded down, may be made while the voice
     sounds. 0: none, replies are asked for when the turn is over."""
 
-    late_words_ms: int = 300
+    late_words_ms: int = 1000
     """Longest extra wait for a recogniser that still owes words."""
 
     nothing_ms: int = 900
     """Silence after sound without words that means nothing was said."""
     mumble_ms: int = 700
     """Voice without words longer than this is a turn all the same: the mind asks again."""
+    unclear_ms: int = 300
+    """... voice with words that the recogniser does not trust. A "no" is about as long."""
+    owed_words_ms: int = 3000
+    """Longest extra wait for a recogniser that has told no words at all of a sound: whatever was
+    said in it is not to be lost."""
 
     decide_ms: int = 1000
     """An overlap is decided within this time."""
@@ -255,6 +262,9 @@ class Floor:
     def _offset(self, p: Percept) -> bool:
         return self._quiet(p) >= self.policy.offset_ms
 
+    def _words(self, p: Percept) -> bool:
+        return bool(p.text)
+
     def _changed(self, p: Percept) -> bool:
         """Words that came back empty are no other words: the recogniser thinks again."""
         s = self._m.speculation
@@ -283,15 +293,19 @@ class Floor:
         return p.t_ms - self._m.nodded_at_ms >= after and self._quiet(p) >= self.policy.offset_ms
 
     def _turn_ends(self, p: Percept) -> bool:
-        if not p.text and p.voiced_ms < self.policy.mumble_ms:
-            return False
-        wait = self.policy.wait_ms(p.completeness) if p.text else self.policy.nothing_ms
+        if not p.text:
+            least = self.policy.unclear_ms if p.unclear else self.policy.mumble_ms
+            return p.voiced_ms >= least and self._wordless(p)
         late = 0 if p.final else self.policy.late_words_ms
-        return self._quiet(p) >= wait + late
+        return self._quiet(p) >= self.policy.wait_ms(p.completeness) + late
 
     def _nothing_said(self, p: Percept) -> bool:
-        late = 0 if p.final else self.policy.late_words_ms
-        return not p.text and self._quiet(p) >= self.policy.nothing_ms + late
+        return not p.text and self._wordless(p)
+
+    def _wordless(self, p: Percept) -> bool:
+        """No words have come, and none will."""
+        late = 0 if p.final else self.policy.owed_words_ms
+        return self._quiet(p) >= self.policy.nothing_ms + late
 
     def _ready(self, p: Percept) -> bool:
         return p.reply == self._m.committed and p.sound in (Sound.READY, Sound.PLAYING)
@@ -412,6 +426,7 @@ _Question = Callable[[Floor, Percept], bool]
 _EVENTS: dict[State, tuple[tuple[Event, _Question], ...]] = {
     State.IDLE: (
         (Event.ONSET, Floor._onset),
+        (Event.WORDS, Floor._words),
         (Event.REQUEST, Floor._request),
         (Event.NO_INPUT, Floor._no_input),
     ),

@@ -42,6 +42,9 @@ class Percept:
     voiced_ms: int = 0
     """How much voice there was since the last committed turn."""
 
+    unclear: bool = False
+    """Words were heard in it that the recogniser is not sure enough of to tell them."""
+
     completeness: float | None = None
     """P(the user's turn is finished | ``text``) by grammar or model; None: no opinion."""
 
