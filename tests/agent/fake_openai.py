@@ -101,7 +101,7 @@ class FakeOpenAI:
         self._tasks.add(task)
         try:
             await self._exchange(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except* (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the client left, which is what many tests are about
         finally:
             self._tasks.discard(task)

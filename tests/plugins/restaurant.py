@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -24,6 +25,8 @@ _ARGUMENTS: dict[str, dict[str, object]] = {
     "book_table": {"name": "Ada"},
 }
 
+_CALLS = itertools.count()
+
 Answer = str | ToolCall
 
 
@@ -43,10 +46,17 @@ def answer(asked: list[dict[str, Any]], offered: set[str]) -> Answer:
         return WELCOME
     if "Ask for how many" in words:
         return WHEN
+    due = _ANSWERS.get(called[-1]) if called else None
+    if due is not None and not any(due in said for said in _said(asked)):
+        return due  # the caller spoke over it
     wanted = next((name for name in _ARGUMENTS if name in offered and name not in called), None)
     if wanted is None:
         return "Goodbye."
     return ToolCall(f"call_{wanted}_{len(asked)}", wanted, json.dumps(_ARGUMENTS[wanted]))
+
+
+def _said(asked: list[dict[str, Any]]) -> list[str]:
+    return [str(message.get("content")) for message in asked if message["role"] == "assistant"]
 
 
 def mind(context: Context) -> Script:
@@ -67,7 +77,8 @@ async def server(exchange: Exchange) -> None:
         await exchange.say(*(f"{word} " for word in given.split()))
         await exchange.end()
         return
-    await exchange.event(call_delta(0, id=given.id, name=given.name, arguments=""))
+    call_id = f"{given.id}_{next(_CALLS)}"  # no two calls have the same, as with a real server
+    await exchange.event(call_delta(0, id=call_id, name=given.name, arguments=""))
     for at in range(0, len(given.arguments), 4):
         await exchange.event(call_delta(0, arguments=given.arguments[at : at + 4]))
     await exchange.end("tool_calls")
