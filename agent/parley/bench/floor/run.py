@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from parley.bench import instant
+from parley.bench.floor.fingerprint import fingerprint
 from parley.bench.floor.lockstep import LockstepRecognizer, Pace
 from parley.bench.floor.outcome import judged
 from parley.bench.floor.play import Maker, Stage
@@ -61,7 +62,8 @@ def run(
     """Plays what ``results`` (JSON lines) does not hold yet, for about ``seconds``, and gives all
     that is there, in the order of the scenes. Raises what a conversation raised."""
     kept = read(results)
-    missing = [s for s in scenes if key(s) not in kept]
+    keys = [key(s, setting) for s in scenes]
+    missing = [s for s, k in zip(scenes, keys, strict=True) if k not in kept]
     renderings(setting.cache)  # once, before the processes want it
     results.parent.mkdir(parents=True, exist_ok=True)
     tell(len(scenes) - len(missing), len(scenes))
@@ -70,8 +72,8 @@ def run(
             kept[found["key"]] = found
             file.write(json.dumps(found, ensure_ascii=False) + "\n")
             file.flush()
-            tell(sum(key(s) in kept for s in scenes), len(scenes))
-    return [kept[key(s)] for s in scenes if key(s) in kept]
+            tell(sum(k in kept for k in keys), len(scenes))
+    return [kept[k] for k in keys if k in kept]
 
 
 def read(results: Path) -> dict[str, dict[str, Any]]:
@@ -87,9 +89,10 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
     return kept
 
 
-def key(scene: Scene) -> str:
-    """The same for the same scene, another one as soon as anything in it changes."""
-    return hashlib.sha256(json.dumps(scene.as_json(), sort_keys=True).encode()).hexdigest()[:16]
+def key(scene: Scene, setting: Setting) -> str:
+    """The same for the same scene, code and setting, another one as soon as any of it changes."""
+    what = [scene.as_json(), fingerprint(), str(setting.policy), str(setting.pace)]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _play_all(
@@ -138,7 +141,7 @@ class _Worker:
         found = judged(played)
         if wrong(found):
             keep(played, self.setting.calls)
-        return {"key": key(scene), **found}
+        return {"key": key(scene, self.setting), **found}
 
 
 _worker: _Worker | None = None
