@@ -95,3 +95,32 @@ def test_due_means_busy_and_silent_for_long(steps: list[tuple[str, str]]) -> Non
             assert running and filler.due_s >= last + POLICY.after_s - 1e-9
         else:
             assert not running
+
+
+# --- giving up ----------------------------------------------------------------------------------
+
+SHORT = FillerPolicy(give_up_s=10.0)
+
+
+def test_each_call_is_given_up_after_its_own_time() -> None:
+    filler = Filler(SHORT)
+    assert filler.give_up_at_s is None
+    filler.called("a", 100.0)
+    filler.called("b", 103.0)
+    filler.called("a", 105.0)  # told twice: it began when it began
+    assert filler.give_up_at_s == pytest.approx(110.0)
+    filler.spoken(109.0)
+    assert filler.give_up_at_s == pytest.approx(110.0), "whoever speaks"
+    assert filler.given_up(109.9) == ()
+    assert filler.given_up(110.0) == ("a",)
+    assert filler.running == {"b"} and filler.give_up_at_s == pytest.approx(113.0)
+    filler.answered("b")
+    assert filler.given_up(200.0) == () and filler.give_up_at_s is None
+
+
+def test_a_policy_may_wait_for_ever() -> None:
+    filler = Filler(FillerPolicy(give_up_s=None))
+    filler.called("a", 0.0)
+    assert filler.give_up_at_s is None and filler.given_up(1e9) == ()
+    with pytest.raises(ValueError, match="give_up_s"):
+        FillerPolicy(give_up_s=0)

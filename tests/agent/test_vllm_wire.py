@@ -117,6 +117,22 @@ def test_a_tool_that_still_runs_is_told_and_the_prompt_only_grows():
     assert messages(Context(Cause.TOOL, over))[0] == {"role": "user", "content": "order 5 hello"}
 
 
+def test_a_result_that_comes_after_its_call_was_given_up_is_told_and_the_prompt_only_grows():
+    call = ToolCall("1", "find", "{}")
+    given_up = ToolResult("1", "find", "no result within 30 seconds", error=True)
+    before = (user("order 5"), call, given_up, agent("That takes too long."))
+    late = ToolResult("1", "find", "shipped")
+    written = messages(Context(Cause.TOOL, (*before, late)))
+    assert written[:-1] == messages(Context(Cause.TOOL, before))
+    assert written[2]["content"] == "error: no result within 30 seconds"
+    assert written[-1] == {"role": "user", "content": "(find has answered after all: shipped)"}
+    nobody_spoke = messages(Context(Cause.TOOL, (user("order 5"), call, given_up, late)))
+    assert [m["role"] for m in nobody_spoke] == ["user", "assistant", "tool", "user"]
+    assert nobody_spoke[:3] == written[:3] and nobody_spoke[-1] == written[-1]
+    twice = messages(Context(Cause.TOOL, (user("order 5"), call, late, late)))
+    assert [m["role"] for m in twice] == ["user", "assistant", "tool"], "the same one, told again"
+
+
 def test_results_without_calls_are_left_out():
     items = (user("x"), user("y"), ToolResult("9", "find", "z"))
     assert messages(Context(Cause.TOOL, items)) == [{"role": "user", "content": "x y"}]

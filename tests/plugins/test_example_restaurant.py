@@ -134,7 +134,8 @@ async def on_the_telephone(
             ready="registered worker",
         )
         async with worker:
-            token = livekit.token("caller", f"restaurant-{secrets.token_hex(4)}", agent="restaurant")
+            room = f"restaurant-{secrets.token_hex(4)}"
+            token = livekit.token("caller", room, agent="restaurant")
             async with Caller(livekit.url, token) as caller:
                 yield caller, model
 

@@ -8,7 +8,7 @@ from livekit.agents import Agent, RunContext, ToolError, function_tool
 
 from agent.fakes import Script
 from parley.dialogue import events as ev
-from parley.minds.base import Cause, Context, ToolCall, ToolResult
+from parley.minds.base import Cause, Context, Said, ToolCall, ToolResult
 from parley.minds.filler import FillerPolicy
 from plugins.line import Line
 
@@ -194,3 +194,100 @@ async def test_a_call_where_none_may_be_is_dropped_and_the_user_still_hears_some
         assert said(line) == ["Sorry, I have no answer to that."]
         assert any("where no tool may be called" in e.error for e in line.of(ev.Failed))
         assert len(desk.begun) == 4, "LiveKit lets a model call three more times"
+
+
+async def test_a_filler_that_is_talked_over_does_not_end_the_tool() -> None:
+    desk = Desk()
+    line_of_ten = "one moment please while I look for that order of yours"
+    filler = FillerPolicy(after_s=0.3, again_s=60.0, lines=(line_of_ten,))
+    async with Line(tell, ["order 5", "hello"], agent=desk, filler=filler) as line:
+        await line.says(0.6)
+        await line.until(lambda: [e for e in line.of(ev.ReplyWords) if "moment" in e.delta])
+        await line.says(0.8)
+        await line.until(lambda: "yes I am here" in said(line), 20)
+        assert any(e.cut for e in line.of(ev.ReplyEnded)), "it was talked over"
+        desk.gate("5").set()
+        await line.until(lambda: said(line)[-1] == "order 5 has shipped", 20)
+        cut = [i for i in line.session.history.items if i.type == "message" and i.interrupted]
+        assert [i.text_content for i in cut] == [said(line)[0]]
+        assert line_of_ten.startswith(said(line)[0]) and said(line)[0] != line_of_ten
+
+
+async def test_words_that_announce_a_tool_may_be_talked_over_and_the_tool_goes_on() -> None:
+    desk = Desk()
+    announced = "let me have a look at that order in our big book"
+    call = ToolCall("c5", "find", '{"number": "5"}')
+
+    def announce(context: Context) -> Script:
+        if "order" in context.user_text:
+            return Script([announced, call])
+        return tell(context)
+
+    quiet = FillerPolicy(lines=())
+    async with Line(announce, ["order 5", "hello"], agent=desk, filler=quiet) as line:
+        await line.says(0.6)
+        await line.until(lambda: [e for e in line.of(ev.ReplyWords) if "look" in e.delta])
+        await line.says(0.8)
+        await line.until(lambda: "yes I am here" in said(line), 20)
+        desk.gate("5").set()
+        await line.until(lambda: said(line)[-1] == "order 5 has shipped", 20)
+        cut = [i for i in line.session.history.items if i.type == "message" and i.interrupted]
+        assert [i.text_content for i in cut] == [said(line)[0]] != [announced]
+        heard = line.mind.one.contexts[-1].items
+        assert any(isinstance(i, Said) and i.text == said(line)[0] and i.cut for i in heard)
+
+
+def spoken_results(context: Context) -> Script:
+    """Says the newest result; an error as one."""
+    if context.cause is not Cause.TOOL:
+        return tell(context)
+    newest = results(context)[-1]
+    return Script(["that takes too long" if newest.error else newest.output])
+
+
+async def test_a_tool_that_never_answers_is_given_up_and_its_late_result_is_told() -> None:
+    desk = Desk()
+    policy = FillerPolicy(after_s=0.2, again_s=60.0, lines=("one moment",), give_up_s=1.5)
+    async with Line(spoken_results, ["order 5", "hello"], agent=desk, filler=policy) as line:
+        await line.says(0.6)
+        await line.until(lambda: said(line) == ["one moment", "that takes too long"], 20)
+        failed = results(line.mind.one.contexts[-1])[-1]
+        assert failed.error and failed.id == "c5" and "1.5 seconds" in failed.output
+        await line.says(0.6)
+        await line.until(lambda: said(line)[-1] == "yes I am here", 20)
+        desk.gate("5").set()
+        await line.until(lambda: said(line)[-1] == "order 5 has shipped", 20)
+        both = results(line.mind.one.contexts[-1])
+        assert [(r.id, r.error) for r in both] == [("c5", True), ("c5", False)]
+        assert desk.begun == ["5"]
+
+
+async def test_what_is_given_up_is_told_after_the_user_has_spoken() -> None:
+    desk = Desk()
+    policy = FillerPolicy(lines=(), give_up_s=0.7)
+    async with Line(spoken_results, ["order 5", "hello"], agent=desk, filler=policy) as line:
+        await line.says(0.6)
+        await line.until(lambda: desk.begun)
+        await line.says(1.5)
+        await line.until(lambda: "that takes too long" in said(line), 20)
+        heard = [text for role, text in line.history if role == "user"]
+        assert heard == ["order 5", "hello"], "nothing the user said is lost"
+        turns = line.of(ev.UserTurn)
+        told = [e for e in line.of(ev.ReplyEnded) if e.heard == "that takes too long"]
+        assert told[0].t_ms > turns[-1].t_ms
+
+
+async def test_a_tool_that_the_application_interrupts_is_not_waited_for() -> None:
+    desk = Desk()
+    policy = FillerPolicy(after_s=0.3, again_s=0.5, lines=("one moment",))
+    async with Line(tell, ["order 5", "hello"], agent=desk, filler=policy) as line:
+        await line.says(0.6)
+        await line.until(lambda: "one moment" in said(line), 20)
+        await line.until(lambda: not line.engine.floor.has_agent)
+        line.session.interrupt(force=True)
+        await line.until(lambda: not line.model.newest._tools_run.running, 30)
+        before = len(said(line))
+        await line.says(0.6)
+        await line.until(lambda: said(line)[before:] == ["yes I am here"], 20)
+        context = line.mind.one.contexts[-1]
+        assert not [i for i in context.items if isinstance(i, ToolCall)], "it has no result"

@@ -8,7 +8,8 @@ The model is told both in ``VllmOptions.convention``.
 Servers and templates refuse histories that are not tidy, so they are made tidy: turns of one role
 are joined, each result stands right behind its call whatever was said in between, and a call
 without a result is left out, as is a result without a call. That a tool still runs is told in
-parentheses, else the model would call it once more.
+parentheses, else the model would call it once more; so is the result of one that was given up
+before, because a call has one result in every template.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _UNCLEAR = (
     "language of this conversation, to say it again.)"
 )
 _RUNNING = "({names} is still running; its result will come. Do not call it again.)"
+_LATE = "({name} has answered after all: {output})"
 
 
 def messages(context: Context, convention: str = "") -> list[Message]:
@@ -71,19 +73,27 @@ def _turns(items: tuple[Item, ...]) -> list[Message]:
     written: list[Message] = []
     calls: dict[str, ToolCall] = {}
     results: dict[str, ToolResult] = {}
+    answered: dict[str, ToolResult] = {}
+    late: list[str] = []
     for kind, group in groupby(items, key=type):
         for item in group:
             if isinstance(item, Said):
                 _add(written, "user" if item.role == "user" else "assistant", _words(item))
             elif isinstance(item, ToolCall):
                 calls.setdefault(item.id, item)
-            else:
-                results.setdefault(item.id, item)
+            elif (before := answered.get(item.id) or results.get(item.id)) is None:
+                results[item.id] = item
+            elif before != item:
+                late.append(_LATE.format(name=item.name, output=_output(item)))
         if kind is not Said:
             known = [call for call in calls.values() if call.id in results]
             _exchange(written, known, results)
             for call in known:
-                del calls[call.id], results[call.id]
+                answered[call.id] = results.pop(call.id)
+                del calls[call.id]
+            for text in late:
+                _add(written, "user", text)
+            late.clear()
     return written
 
 
@@ -120,9 +130,12 @@ def _exchange(
     ]
     for call in calls:
         result = results[call.id]
-        output = f"error: {result.output}" if result.error else result.output
         answer: Message = {"role": "tool", "tool_call_id": call.id, "name": call.name}
-        written.append({**answer, "content": output})
+        written.append({**answer, "content": _output(result)})
+
+
+def _output(result: ToolResult) -> str:
+    return f"error: {result.output}" if result.error else result.output
 
 
 def _running(context: Context) -> list[str]:

@@ -36,6 +36,8 @@ from parley_speech.types import SPEAKER_FRAME, SPEAKER_HZ, AudioChunk, Pcm, Word
 
 AHEAD = 2 * SPEAKER_HZ
 """Samples that wait for the listener before rendering pauses (at the end of a clause)."""
+JOINED = 240 * SPEAKER_HZ // 1000
+"""Samples of the longest chunk that is given."""
 MAX_WAITING_CHARS = 100_000  # about two hours of speech: whoever pushes more has lost control
 LEVEL_DBFS = -20.0  # RMS while it speaks
 _CALIBRATION = "The quick brown fox jumps over the lazy dog. 1 2 3 4 5."
@@ -142,6 +144,7 @@ class EspeakStream:
         self._waiting_chars = 0
         self._chunks: deque[AudioChunk] = deque()
         self._waiting_samples = 0
+        self._begun = False  # a chunk was given
         self._ended = False
         self._cancelled = False
         self._scheduled = False  # a rendering is in the thread's queue or running
@@ -193,8 +196,7 @@ class EspeakStream:
                 if self._error is not None:
                     raise self._error
                 if self._chunks:
-                    chunk = self._chunks.popleft()
-                    self._waiting_samples -= len(chunk.pcm)
+                    chunk = self._taken()
                     break
                 if self._cancelled or self._finished():
                     raise StopAsyncIteration
@@ -202,6 +204,21 @@ class EspeakStream:
             await self._changed.wait()
         self._schedule()
         return chunk
+
+    def _taken(self) -> AudioChunk:
+        """The next chunk: the very first as it is, then as many as wait and make one of `JOINED`,
+        as each costs whoever hands it on (a message on a network, say). Called with the lock."""
+        taken = [self._chunks.popleft()]
+        samples = len(taken[0].pcm)
+        while self._begun and self._chunks and samples + len(self._chunks[0].pcm) <= JOINED:
+            taken.append(self._chunks.popleft())
+            samples += len(taken[-1].pcm)
+        self._begun = True
+        self._waiting_samples -= samples
+        if len(taken) == 1:
+            return taken[0]
+        marks = tuple(mark for chunk in taken for mark in chunk.marks)
+        return AudioChunk(np.concatenate([chunk.pcm for chunk in taken]), marks)
 
     def cancel(self) -> None:
         with self._lock:

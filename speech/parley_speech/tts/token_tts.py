@@ -26,7 +26,7 @@ from parley_speech.tts.token_sound import Sound
 from parley_speech.types import SPEAKER_FRAME, SPEAKER_HZ, AudioChunk, Pcm, WordMark
 
 TOKEN_RATE_HZ = 25.0  # of CosyVoice 2
-CHUNK = 60 * SPEAKER_HZ // 1000  # samples: the longest chunk
+CHUNK = 120 * SPEAKER_HZ // 1000  # samples: the longest chunk
 LM_AHEAD = 20 * SPEAKER_HZ  # samples not heard yet before the LM begins another piece
 MAX_WAITING_CHARS = 100_000  # about two hours of speech: whoever pushes more has lost control
 

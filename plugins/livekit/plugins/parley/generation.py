@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from livekit import rtc
 from livekit.agents import llm, utils
 
 from parley_speech.types import FRAME_MS, SPEAKER_HZ, Pcm
+
+if TYPE_CHECKING:
+    from livekit.agents.voice import SpeechHandle
 
 _MOST_FRAMES = 10_000 // FRAME_MS
 """Audio that may wait for LiveKit (10 s); more means that nobody takes it."""
@@ -26,6 +29,10 @@ class Generation:
         self.stopped_by_application = False
         self.refused = False
         """LiveKit did not take it: it never happened."""
+        self.speech: SpeechHandle | None = None
+        """What LiveKit made of it, as far as it is known."""
+        self.calls: set[str] = set()
+        """Ids of the tools that it has called."""
         self._messages = utils.aio.Chan[llm.MessageGeneration]()
         self._calls = utils.aio.Chan[llm.FunctionCall]()
         self._text = utils.aio.Chan[str]()
@@ -75,6 +82,7 @@ class Generation:
 
     def call(self, call: llm.FunctionCall) -> None:
         if not self._calls.closed:
+            self.calls.add(call.call_id)
             self._calls.send_nowait(call)
 
     async def drained(self) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from livekit import rtc
-from livekit.agents import SpeechCreatedEvent, llm, utils
+from livekit.agents import ConversationItemAddedEvent, SpeechCreatedEvent, llm, utils
 from livekit.agents.types import NOT_GIVEN, NotGivenOr
 from livekit.plugins.parley.assembly import Engines
 from livekit.plugins.parley.contexts import answered_in, extra_instructions, items_of, specs_of
@@ -69,7 +69,9 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._ended_turn: Turn | None = None
         self._owed = Owed()
         self._offer_timer: asyncio.TimerHandle | None = None
-        self._tools_run = ToolWait(model.filler, busy=lambda: bool(self._asked))
+        self._tools_run = ToolWait(
+            model.filler, busy=lambda: bool(self._asked), give_up=self._gave_up
+        )
         self._generations: dict[int, Generation] = {}
         self._asked: dict[int, _Created] = {}
         self._waiting: list[_Asked] = []
@@ -304,6 +306,9 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         for turn in turns:
             self._transcribed(turn, final=True)
         if future is not None:
+            session = self._model.agent_session
+            # LiveKit asks for a reply on behalf of the speech that it plays now.
+            generation.speech = session.current_speech if session is not None else None
             future.set_result(generation.event(user_initiated=True))
 
     # --- turns that LiveKit cannot take now ----------------------------------------------------
@@ -335,6 +340,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         finally:
             if session is not None:
                 session.off("speech_created", made)
+        generation.speech = speeches[0].speech_handle if speeches else None
         return bool(speeches) or session is None
 
     def _refused(self, number: int, generation: Generation, turns: tuple[Turn, ...]) -> None:
@@ -383,25 +389,43 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             message.interrupted = event.cut
         self.emit("metrics_collected", reply_metrics(self._model, generation, event))
         if event.cut and generation.sounded and not generation.stopped_by_application:
-            task = asyncio.create_task(self._close_cut(generation), name="parley-cut")
-            self._owned.add(task)
-            task.add_done_callback(self._owned.discard)
+            if generation.calls & self._tools_run.running:
+                self._mark_cut(generation)
+                generation.close()
+            else:
+                task = asyncio.create_task(self._close_cut(generation), name="parley-cut")
+                self._owned.add(task)
+                task.add_done_callback(self._owned.discard)
         else:
             generation.close()
         self._forget_old()
 
     async def _close_cut(self, generation: Generation) -> None:
         """The caller took the floor: what was played is through, then LiveKit may mark the
-        message as interrupted (it drops what its queues still hold, which is nothing)."""
+        message as interrupted (it drops what its queues still hold, which is nothing). This
+        speech alone: ``session.interrupt()`` would end the tools that others still run."""
         try:
             await generation.drained()
-            session = self._model.agent_session
-            if session is not None and session.current_speech is not None:
-                session.interrupt()
+            if generation.speech is not None:
+                generation.speech.interrupt()
         except RuntimeError as e:  # a session that closes at this moment
             logger.debug("the cut could not be marked: %s", e)
         finally:
             generation.close()
+
+    def _mark_cut(self, generation: Generation) -> None:
+        """LiveKit cancels the tools of a speech that is interrupted. What its words have set going
+        is to go on although the caller spoke over them, so that their message is only marked."""
+        session = self._model.agent_session
+        if session is None:
+            return
+
+        def added(event: ConversationItemAddedEvent) -> None:
+            if isinstance(event.item, llm.ChatMessage) and event.item.id == generation.message_id:
+                event.item.interrupted = True
+                session.off("conversation_item_added", added)
+
+        session.on("conversation_item_added", added)
 
     def _forget_old(self) -> None:
         """A late truncate may name the last few replies; older ones are history."""
@@ -412,9 +436,35 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         call = llm.FunctionCall(
             call_id=event.call.id, name=event.call.name, arguments=event.call.arguments
         )
+        generation = self._generations[event.reply]
+        if generation.speech is not None and not generation.calls:
+            generation.speech.add_done_callback(lambda _: self._speech_done(generation))
         self._chat_ctx.insert(call)
         self._tools_run.called(event.call.id)
-        self._generations[event.reply].call(call)
+        generation.call(call)
+
+    def _speech_done(self, generation: Generation) -> None:
+        """LiveKit has nothing more to do for it: a tool without a result was cancelled."""
+        cancelled = generation.calls & self._tools_run.running
+        if cancelled:
+            logger.info("%d tools were cancelled with their speech", len(cancelled))
+            self._tools_run.answered(cancelled)
+            self._rewrite(self._engine)
+
+    def _gave_up(self, call_ids: tuple[str, ...], output: str) -> None:
+        """These tools have run for too long: the mind is told, and tells the caller. What they
+        give later comes as any result does."""
+        assert self._engine is not None, "nobody waits before there is one"
+        called = [e for e in self._chat_ctx.items if isinstance(e, llm.FunctionCall)]
+        for call in called:
+            if call.call_id in call_ids:
+                logger.warning("the tool %r has given no result and is given up", call.name)
+                failed = llm.FunctionCallOutput(
+                    name=call.name, call_id=call.call_id, output=output, is_error=True
+                )
+                self._chat_ctx.insert(failed)
+        self._rewrite(self._engine)
+        self._engine.request(Cause.INSTRUCTED)
 
     def _next_turn_id(self) -> str:
         """Ends the turn that was being transcribed; gives its id."""
