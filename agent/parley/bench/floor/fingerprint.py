@@ -13,7 +13,7 @@ import parley_speech
 OF_THE_AGENT = ("dialogue/*.py", "minds/flow*.py", "minds/agreement.py", "bench/instant.py")
 OF_THE_BENCH = (
     "scene", "play", "played", "line", "echo_room", "lockstep", "utterances", "noises", "outcome",
-    "follow", "texts",
+    "follow", "texts", "told",
 )  # fmt: skip
 OF_SPEECH = (
     "*.py", "vad/*.py", "asr/*.py", "turn_end/*.py", "data/*.npz", "data/**/*.onnx", "data/*.json",

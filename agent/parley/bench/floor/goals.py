@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from parley.bench.figures import Figure, Goal
@@ -25,7 +25,7 @@ def table(conversations: Sequence[Conversation]) -> list[Figure]:
     direct = [r for r in rows if not r["family"].startswith(CHANNEL)]
     turns = [r for r in direct if r["kind"] == "turn"]
     wishes = [
-        r for r in direct if r["kind"] == "interruption" and r["over_agent"] and not _played_out(r)
+        r for r in direct if r["kind"] == "interruption" and r["over_agent"] and not played_out(r)
     ]
     replies = [reply for c in conversations for reply in c["agent"]]
     pauses = [p for r in rows if r["kind"] == "turn" for p in r["pauses"]]
@@ -39,6 +39,9 @@ def table(conversations: Sequence[Conversation]) -> list[Figure]:
                samples=tuple(r["silent_ms"] for r in wishes),
                goals=(Goal("p50", 250), Goal("p95", 400))),
         *(_kept(rows, kind, what) for kind, what in KEPT),
+        Figure("answered", "sounds that were no turn, answered like one", "%",
+               tuple(100.0 * (r["answered_ms"] is not None) for r in rows
+                     if r["kind"] not in ("turn", "interruption"))),
         rate("missed", f"interruptions missed, or later than {LATE_MS:.0f} ms", 2.0,
              [r["silent_ms"] is None or r["silent_ms"] > LATE_MS for r in wishes]),
         Figure("heard_error", "words by which the context differs from what was heard", "words",
@@ -46,7 +49,7 @@ def table(conversations: Sequence[Conversation]) -> list[Figure]:
         Figure("lost", "samples lost or repeated at a resume", "samples",
                tuple(float(sum(map(abs, r["slips"]))) for r in replies), (Goal("count", 0),)),
         Figure("floor_cost", "the floor's own time for 10 minutes of conversation",
-               samples=(_cost_ms(conversations),), goals=(Goal("p50", 1000),)),
+               samples=tuple(_cost_ms(conversations)), goals=(Goal("p50", 1000),)),
     ]  # fmt: skip
 
 
@@ -82,7 +85,7 @@ def _kept(rows: Sequence[Row], kind: str, what: str) -> Figure:
     return rate(f"yields_{kind}", f"yields to {what}", 2.0, [r["stopped"] for r in mine])
 
 
-def _played_out(row: Row) -> bool:
+def played_out(row: Mapping[str, Any]) -> bool:
     """The reply ended by itself before anybody could be late."""
     return not row["stopped"] and row["left_ms"] is not None and row["left_ms"] <= LATE_MS
 
@@ -93,7 +96,8 @@ def rate(name: str, what: str, most: float, hits: Sequence[bool]) -> Figure:
     )
 
 
-def _cost_ms(conversations: Sequence[Conversation]) -> float:
+def _cost_ms(conversations: Sequence[Conversation]) -> list[float]:
+    """One number, or none."""
     seconds = sum(c["seconds"] for c in conversations)
     spent = sum(float(c["floor_s"]) for c in conversations)
-    return 1000 * 600 * spent / max(float(seconds), 1e-9)
+    return [1000 * 600 * spent / float(seconds)] if seconds else []

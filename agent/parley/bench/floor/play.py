@@ -20,6 +20,7 @@ from parley.bench.floor.line import SILENCE, Line
 from parley.bench.floor.played import Moved, Played, PlayedReply
 from parley.bench.floor.scene import Cue, Scene
 from parley.bench.floor.texts import TEXTS
+from parley.bench.floor.told import ToldRecognizer
 from parley.bench.floor.utterances import Studio, Utterance, Voiced
 from parley.bench.instant import InstantMind, InstantVoice, Rendering
 from parley.dialogue import events as ev
@@ -59,13 +60,17 @@ class Stage:
         studio: Studio,
         renderings: Mapping[str, Rendering],
         policy: FloorPolicy | None = None,
+        *,
+        told: bool = False,
     ) -> None:
-        """``renderings``: how the agent's texts sound, by text."""
+        """``renderings``: how the agent's texts sound, by text. ``told``: words come from the
+        scene, not from the recogniser."""
         self._make = make
         self._recognizer = recognizer
         self._studio = studio
         self._renderings = dict(renderings)
         self._policy = policy
+        self._told = told
         self._desk = FlowMind(DESK)
 
     async def play(self, scene: Scene) -> Played:
@@ -75,7 +80,8 @@ class Stage:
         long = self._renderings[TEXTS[scene.reply]]
         line = Line(scene, sounds, len(long.pcm) / 24_000)
         notes = Notes()
-        engine = await self._engine(scene, notes)
+        recognizer = ToldRecognizer(line.placed) if self._told else self._recognizer
+        engine = await self._engine(scene, notes, recognizer)
         floor = _Timed(engine)
         frames = [SILENCE]
         try:
@@ -105,12 +111,12 @@ class Stage:
             cpu_s=time.process_time() - began,
         )
 
-    async def _engine(self, scene: Scene, notes: Notes) -> Engine:
+    async def _engine(self, scene: Scene, notes: Notes, recognizer: Recognizer) -> Engine:
         answer = "short" if scene.agent == "talks" else scene.reply
         hearing = self._desk.session() if scene.hearing == "desk" else None
         mind = InstantMind(TEXTS[answer], hearing)
         engine = await self._make(
-            mind, InstantVoice(self._renderings), self._recognizer, notes.on_event, self._policy
+            mind, InstantVoice(self._renderings), recognizer, notes.on_event, self._policy
         )
         engine._expect()
         return engine

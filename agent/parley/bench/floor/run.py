@@ -7,7 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 
 from parley.bench import instant
 from parley.bench.floor.fingerprint import fingerprint
+from parley.bench.floor.goals import LATE_MS, played_out
 from parley.bench.floor.lockstep import LockstepRecognizer, Pace
 from parley.bench.floor.outcome import judged
 from parley.bench.floor.play import Maker, Stage
@@ -48,6 +49,8 @@ class Setting:
     """Where sounds of conversations that went wrong are kept."""
     policy: FloorPolicy | None = None
     pace: Pace | None = None
+    told: bool = False
+    """The words come from the scenes: a recogniser that is never wrong."""
 
 
 def run(
@@ -91,7 +94,7 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
 
 def key(scene: Scene, setting: Setting) -> str:
     """The same for the same scene, code and setting, another one as soon as any of it changes."""
-    what = [scene.as_json(), fingerprint(), str(setting.policy), str(setting.pace)]
+    what = [scene.as_json(), fingerprint(), str(setting.policy), str(setting.pace), setting.told]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -101,7 +104,7 @@ def _play_all(
     """In the order in which they end. Two a process wait at most, so that stopping is quick."""
     if not scenes:
         return
-    until = time.monotonic() + seconds if seconds is not None else None
+    until: float | None = None  # counts from when something has been begun
     left = iter(scenes)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _begin, (setting,)) as pool:
@@ -110,6 +113,8 @@ def _play_all(
             in_time = until is None or time.monotonic() < until
             while in_time and len(running) < 2 * jobs and (scene := next(left, None)):
                 running.add(pool.submit(_play, scene))
+            if until is None and seconds is not None:
+                until = time.monotonic() + seconds
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -134,7 +139,7 @@ class _Worker:
         await recognizer.start()
         studio = Studio(setting.cache, setting.clips)
         voices = renderings(setting.cache)
-        return Stage(setting.make, recognizer, studio, voices, setting.policy)
+        return Stage(setting.make, recognizer, studio, voices, setting.policy, told=setting.told)
 
     def play(self, scene: Scene) -> dict[str, Any]:
         played = self.runner.run(self.stage.play(scene))
@@ -159,7 +164,12 @@ def _play(scene: Scene) -> dict[str, Any]:
 
 def wrong(found: dict[str, Any]) -> bool:
     """Worth listening to."""
-    return any(_wrong(row) for row in found["rows"])
+    return bool(wrong_rows(found))
+
+
+def wrong_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The sounds with which something went wrong."""
+    return [row for row in found["rows"] if _wrong(row)]
 
 
 def _wrong(row: dict[str, Any]) -> bool:
@@ -168,7 +178,8 @@ def _wrong(row: dict[str, Any]) -> bool:
             late = row["answered_ms"] is None or row["answered_ms"] > 600
             return bool(row["cut_in_ms"]) or late
         case "interruption":
-            return row["over_agent"] and (row["silent_ms"] is None or row["silent_ms"] > 700)
+            missed = row["silent_ms"] is None or row["silent_ms"] > LATE_MS
+            return row["over_agent"] and missed and not played_out(row)
         case _:
             return bool(row["stopped"]) or row["answered_ms"] is not None
 

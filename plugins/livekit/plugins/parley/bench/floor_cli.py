@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from livekit.plugins.parley.assembly import Engines, Parts
@@ -50,24 +51,39 @@ def floor(
     clips: Annotated[Path, typer.Option(help="folder of recorded speech")] = Path(
         "tests/data/audio"
     ),
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="a number of the floor's policy, as wait_unsure_ms=500; may be repeated"),
+    ] = None,
+    told: Annotated[
+        bool, typer.Option("--told", help="a recogniser that is never wrong: the floor alone")
+    ] = False,
+    name: Annotated[str, typer.Option(help="what the report calls this run")] = "Parley",
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="play nothing: two folders of runs, before and after"),
+    ] = None,
 ) -> None:
-    """Who has the floor: hundreds of conversations in virtual time (5 minutes on two cores)."""
+    """Who has the floor: hundreds of conversations in virtual time (about 8 minutes)."""
+    if compare is not None:
+        _compare(*compare)
+        return
     from parley.bench.floor import families
-    from parley.bench.floor.goals import table
     from parley.bench.floor.run import Setting, run
     from parley.bench.floor.scene import SPLITS
-    from parley.bench.floor.table import shown
 
     if split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}, not {split!r}")
     try:
         scenes = families.scenes(split, seed, only or ())  # type: ignore[arg-type]
+        numbers = _policy(policy or [])
     except ValueError as e:
         raise typer.BadParameter(str(e)) from e
-    results = out / split / "results.jsonl"
+    folder = out / split
+    results = folder / "results.jsonl"
     if fresh:
         results.unlink(missing_ok=True)
-    setting = Setting(product_engine, out / "cache", clips, out / split / "calls")
+    setting = Setting(product_engine, out / "cache", clips, folder / "calls", numbers, told=told)
     with Progress(console=console) as progress:
         task = progress.add_task("conversations", total=len(scenes))
         found = run(
@@ -78,6 +94,56 @@ def floor(
             seconds=None if minutes is None else minutes * 60,
             tell=lambda done, of: progress.update(task, completed=done, total=of),
         )
-    console.print(shown(table(found), found))
-    if len(found) < len(scenes):
-        console.print(f"{len(scenes) - len(found)} conversations are left: run this again")
+    _report(folder, found, name=name, split=split, seed=seed, of_all=len(scenes))
+
+
+def _policy(given: list[str]) -> FloorPolicy | None:
+    """Raises ValueError for what is no number of the policy."""
+    if not given:
+        return None
+    known = {field.name: field for field in dataclasses.fields(FloorPolicy)}
+    numbers: dict[str, Any] = {}
+    for one in given:
+        key, _, value = one.partition("=")
+        if key not in known or not value:
+            raise ValueError(
+                f"--policy {one}: expected NAME=NUMBER, with one of {', '.join(known)}"
+            )
+        numbers[key] = float(value) if "." in value else int(value)
+    return FloorPolicy(**numbers)
+
+
+def _report(
+    folder: Path, found: list[dict[str, Any]], *, name: str, split: str, seed: int, of_all: int
+) -> None:
+    from parley.bench.floor import page
+    from parley.bench.floor.goals import table
+    from parley.bench.floor.summary import summary
+    from parley.bench.floor.table import shown
+    from parley.report.timeline import DrawingUnavailable
+
+    figures = table(found)
+    console.print(shown(figures, found))
+    about = summary(found, system=name, split=split, seed=seed, of_all=of_all)
+    try:
+        written = page.write(folder, about, found)
+    except DrawingUnavailable as e:
+        console.print(f"[yellow]{e}[/]")
+        written = [folder / "floor.json"]
+    if len(found) < of_all:
+        console.print(f"[yellow]{of_all - len(found)} conversations are left: run this again[/]")
+    names = ", ".join(figure.name for figure in figures if figure.verdict == "MISS")
+    console.print(f"[bold red]MISS:[/] {names}" if names else "every goal that was measured is met")
+    console.print("see " + ", ".join(map(str, written)))
+
+
+def _compare(before: Path, after: Path) -> None:
+    from parley.bench.floor import compare
+
+    try:
+        first, second = compare.read(before), compare.read(after)
+        console.print(compare.table(first, second))
+    except (FileNotFoundError, ValueError) as e:
+        raise typer.BadParameter(str(e)) from e
+    for name, was, now in compare.changed(*map(compare.conversations, (before, after))):
+        console.print(f"{name}: {was} wrong before, {now} after")
