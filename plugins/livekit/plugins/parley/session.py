@@ -24,7 +24,7 @@ from livekit.plugins.parley.contexts import answered_in, extra_instructions, ite
 from livekit.plugins.parley.generation import Generation
 from livekit.plugins.parley.metrics import reply_metrics
 from livekit.plugins.parley.owed import Owed, Turn
-from livekit.plugins.parley.tool_wait import ToolWait
+from livekit.plugins.parley.tool_wait import TELL, ToolWait
 
 from parley.dialogue import events as ev
 from parley.dialogue.engine import Engine
@@ -456,15 +456,17 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         give later comes as any result does."""
         assert self._engine is not None, "nobody waits before there is one"
         called = [e for e in self._chat_ctx.items if isinstance(e, llm.FunctionCall)]
-        for call in called:
-            if call.call_id in call_ids:
-                logger.warning("the tool %r has given no result and is given up", call.name)
-                failed = llm.FunctionCallOutput(
-                    name=call.name, call_id=call.call_id, output=output, is_error=True
-                )
-                self._chat_ctx.insert(failed)
+        late = [call for call in called if call.call_id in call_ids]
+        for call in late:
+            logger.warning("the tool %r has given no result and is given up", call.name)
+            failed = llm.FunctionCallOutput(
+                name=call.name, call_id=call.call_id, output=output, is_error=True
+            )
+            self._chat_ctx.insert(failed)
         self._rewrite(self._engine)
-        self._engine.request(Cause.INSTRUCTED)
+        if late:
+            names = ", ".join(dict.fromkeys(call.name for call in late))
+            self._engine.request(Cause.INSTRUCTED, instructions=TELL.format(names=names))
 
     def _next_turn_id(self) -> str:
         """Ends the turn that was being transcribed; gives its id."""

@@ -10,11 +10,12 @@ from parley.dialogue.floor import State
 from parley.minds.base import Cause
 from parley.minds.filler import Filler, FillerPolicy
 
-GIVEN_UP = (
-    "no result within {seconds:g} seconds. Tell the caller that this takes too long; the result "
-    "will be told when it comes. Do not call it again now."
-)
+GIVEN_UP = "no result within {seconds:g} seconds; it may still come. Do not call it again now."
 """What a mind reads as the result of a tool that does not answer."""
+TELL = (
+    "{names} takes too long. Unless you have said so already, tell the caller in a few words and "
+    "go on without it; its result is told when it comes."
+)
 
 
 class ToolWait:
@@ -101,6 +102,6 @@ class ToolWait:
     def _stop_waiting(self) -> None:
         self._end = None
         late = self._filler.given_up(self._now_s)
-        if late and self._engine is not None:
+        if late:
             self._give_up(late, GIVEN_UP.format(seconds=self._filler.policy.give_up_s))
         self._look()
