@@ -127,6 +127,25 @@ async def test_text_then_tool_calls_with_arguments_in_fragments():
     assert fake.completions[0].body["tools"][0]["function"]["name"] == "find"
 
 
+async def test_the_first_of_two_calls_is_given_while_the_second_is_being_written():
+    first_given = asyncio.Event()
+
+    async def calls(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.event(call_delta(0, id="a", name="find", arguments='{"order": "1"}'))
+        await exchange.event(call_delta(1, id="b", name="find", arguments='{"order": '))
+        await first_given.wait()  # the model takes its time
+        await exchange.event(call_delta(1, arguments='"2"}'))
+        await exchange.end("tool_calls")
+
+    given: list[MindEvent] = []
+    async with minded(calls) as (session, _), asyncio.timeout(30):
+        async for event in session.reply(ASKED):
+            given.append(event)
+            first_given.set()
+    assert [e.id for e in given if isinstance(e, ToolCall)] == ["a", "b"]
+
+
 async def test_finish_reason_without_done_is_an_answer():
     async def no_done(exchange: Exchange) -> None:
         await exchange.head()

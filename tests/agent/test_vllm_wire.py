@@ -284,6 +284,32 @@ def test_calls_are_given_once_though_done_follows():
     assert reader.finished
 
 
+def test_a_call_is_given_when_the_next_one_begins():
+    reader = DeltaReader()
+
+    def feed(chunk: object) -> list[object]:
+        return list(reader.feed(json.dumps(chunk)))
+
+    assert feed(call_delta(0, id="a", name="f", arguments='{"x": 1')) == []
+    assert feed(call_delta(0, arguments="}")) == [], "more might come"
+    assert feed(call_delta(1, id="b", name="g")) == [ToolCall("a", "f", '{"x": 1}')]
+    assert feed(call_delta(2, id="c", name="h")) == [], "the second has no arguments yet"
+    assert feed(call_delta(1, arguments='{"y": 2}')) == [ToolCall("b", "g", '{"y": 2}')]
+    assert feed(finish("tool_calls")) == [ToolCall("c", "h", "{}")]
+
+
+def test_a_call_that_was_given_does_not_change_any_more():
+    first = call_delta(0, id="a", name="f", arguments="{}")
+    second = call_delta(1, id="b", name="g", arguments="{}")
+    with pytest.raises(DeltaError, match="complete"):
+        read(first, second, call_delta(0, arguments="more"))
+
+
+def test_calls_are_bounded_though_they_are_given():
+    with pytest.raises(DeltaError, match="more than 16"):
+        read(*(call_delta(n, id=str(n), name="f", arguments="{}") for n in range(17)))
+
+
 def test_done_alone_finishes():
     reader = DeltaReader()
     assert list(reader.feed(" [DONE]")) == []

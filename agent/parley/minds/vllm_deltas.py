@@ -1,4 +1,9 @@
-"""Chat-completion chunks in, mind events out; tool calls are collected until they are whole."""
+"""Chat-completion chunks in, mind events out; tool calls are collected until they are whole.
+
+A call is whole when the answer ends, or before that when the next call begins: the first of several
+tools may run while the model still writes down the second. Half a call is of no use to anybody who
+runs tools.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +42,8 @@ class DeltaReader:
         self.finished = False
         """The server has said that the answer is complete."""
         self._calls: dict[int, _Call] = {}
+        self._given: set[int] = set()
+        """Calls that were whole before the answer ended."""
 
     def feed(self, data: str) -> Iterator[MindEvent]:
         """One event's data. Raises DeltaError."""
@@ -56,6 +63,7 @@ class DeltaReader:
             self.progress += 1
             yield TextDelta(text)
         self._collect(delta.get("tool_calls"))
+        yield from self._calls_before_the_last()
         if choice.get("finish_reason"):
             self.finished = True
             yield from self._whole_calls()
@@ -72,7 +80,10 @@ class DeltaReader:
             self.progress += 1
 
     def _fragment(self, fragment: dict[str, object]) -> None:
-        call = self._call_of(fragment)
+        index = self._index_of(fragment)
+        if index in self._given:
+            raise DeltaError("a fragment of a tool call that was complete")
+        call = self._calls.setdefault(index, _Call())
         function = fragment.get("function") or {}
         if not isinstance(function, dict):
             raise DeltaError(f"'function' is {_kind(function)}; expected an object")
@@ -82,17 +93,27 @@ class DeltaReader:
         if len(call.arguments) > MAX_ARGUMENT_CHARS:
             raise DeltaError(f"arguments of more than {MAX_ARGUMENT_CHARS} characters")
 
-    def _call_of(self, fragment: dict[str, object]) -> _Call:
-        """By index; servers that send none begin a call with its id and go on without."""
+    def _index_of(self, fragment: dict[str, object]) -> int:
+        """As it says; servers that send none begin a call with its id and go on without."""
         index = fragment.get("index")
         if not isinstance(index, int):
             last = max(self._calls, default=0)
             known = self._calls.get(last)
             begins = known is None or (fragment.get("id") not in (None, "", known.id))
             index = last + 1 if begins else last
-        if index not in self._calls and len(self._calls) >= MAX_CALLS:
+        if index not in self._calls and len(self._calls) + len(self._given) >= MAX_CALLS:
             raise DeltaError(f"more than {MAX_CALLS} tool calls in one answer")
-        return self._calls.setdefault(index, _Call())
+        return index
+
+    def _calls_before_the_last(self) -> Iterator[MindEvent]:
+        """In their order; where one is not whole, those behind it wait for it."""
+        for index in sorted(self._calls)[:-1]:
+            call = self._calls[index]
+            if not call.name or not is_json_object(call.arguments):
+                return
+            del self._calls[index]
+            self._given.add(index)
+            yield ToolCall(call.id or new_call_id(), call.name, call.arguments.strip())
 
     def _whole_calls(self) -> Iterator[MindEvent]:
         calls, self._calls = self._calls, {}
