@@ -56,7 +56,8 @@ def level_dbfs(pcm: Pcm) -> float:
     """RMS level, 0 dBFS being a full-scale square wave; ``SILENCE_DBFS`` for silence or nothing."""
     if pcm.size == 0:
         return SILENCE_DBFS
-    power = float(np.mean(np.square(pcm, dtype=np.float64)))
+    x = pcm.astype(np.float64)
+    power = float(x @ x) / x.size
     if power == 0.0:
         return SILENCE_DBFS
     return max(SILENCE_DBFS, 10.0 * math.log10(power / FULL_SCALE**2))

@@ -29,6 +29,7 @@ from parley.dialogue.acts import (
     Unduck,
     Yield,
 )
+from parley.dialogue.beat import TICK_S, Beat
 from parley.dialogue.ears import Ears, Heard
 from parley.dialogue.floor import Floor, FloorPolicy, State
 from parley.dialogue.ledger import Ledger
@@ -52,13 +53,10 @@ from parley_speech.types import FRAME_MS, MIC_FRAME, OverlapEvidence, Pcm, Synth
 
 logger = logging.getLogger("parley.dialogue")
 
-TICK_S = FRAME_MS / 1000
 MIC_BACKLOG = 250
 """Microphone frames that may wait (5 s); more means that the process stood still."""
 MIC_GONE_TICKS = 3
 """Ticks without a frame after which the microphone is taken to be silent."""
-MOST_CATCH_UP = 10
-"""Ticks run at once after a stall; a longer one moves the clock on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +110,7 @@ class Engine:
         self._ears = ears
         self._mind = mind
         self._emit = on_event
+        self._beat = Beat()
         self._far = FarEnd()
         self._mic: deque[Pcm] = deque()
         self._mic_rest = np.empty(0, np.int16)
@@ -136,6 +135,8 @@ class Engine:
         whole = len(pcm) // MIC_FRAME * MIC_FRAME
         self._mic.extend(pcm[:whole].reshape(-1, MIC_FRAME))
         self._mic_rest = pcm[whole:].copy()
+        if whole:
+            self._beat.arrived(asyncio.get_running_loop().time())
         lost = len(self._mic) - MIC_BACKLOG
         if lost > 0:
             self.stats.mic_overflow += lost
@@ -181,16 +182,12 @@ class Engine:
         loop = asyncio.get_running_loop()
         self.started_at = self._clock()
         self._expect()
-        due = loop.time()
+        self._beat.begin(loop.time())
         try:
             while True:
                 self.tick()
-                due += TICK_S
-                behind = loop.time() - due
-                self._note_lateness(behind)
-                if behind > MOST_CATCH_UP * TICK_S:
-                    due = loop.time()
-                await asyncio.sleep(max(0.0, due - loop.time()))
+                self._note_lateness(self._beat.ticked(loop.time()))
+                await asyncio.sleep(max(0.0, self._beat.due_s - loop.time()))
         finally:
             await self.replies.aclose()
             await self._mind.aclose()

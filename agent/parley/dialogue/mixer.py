@@ -21,8 +21,8 @@ class Fade(Enum):
     """Ramps: target gain and length in ms."""
 
     FULL = (1.0, 120)  # back up slowly: a sudden loudness startles
-    DUCK = (0.178, 40)  # -15 dB: clearly lower, still understood
-    STOP = (0.0, 30)
+    DUCK = (0.178, 20)  # -15 dB: clearly lower, still understood
+    STOP = (0.0, 20)
 
 
 AUDIBLE = 0.05
@@ -41,6 +41,9 @@ class Mixed:
     """Samples of the reply in it that were played audibly, counted from its start."""
     dry: bool
     """The reply had less than a frame to give, though it is not over."""
+
+
+_SILENCE = Mixed(np.zeros(SPEAKER_FRAME, np.int16), audible=0, dry=False)
 
 
 class Mixer:
@@ -106,6 +109,8 @@ class Mixer:
 
     def frame(self) -> Mixed:
         """The next 20 ms."""
+        if self._silent:
+            return _SILENCE
         wanted = SPEAKER_FRAME
         if self._stopping:
             wanted = min(wanted, len(self._ramp))
@@ -125,6 +130,11 @@ class Mixer:
         mixed = self._with_overlay(out)
         audible = int(np.count_nonzero(gains >= AUDIBLE))
         return Mixed(np.clip(np.rint(mixed), -32768, 32767).astype(np.int16), audible, dry)
+
+    @property
+    def _silent(self) -> bool:
+        """Nothing to play, and nothing that rings on."""
+        return self.done and not self._stopping and self._last == 0.0 and not len(self._overlay)
 
     def _take(self, n: int) -> NDArray[np.float32]:
         parts: list[Pcm] = []
