@@ -11,7 +11,8 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from parley_speech.codec.cosyvoice2 import vocoder  # noqa: E402
-from parley_speech.codec.cosyvoice2.hift import Hift  # noqa: E402
+from parley_speech.codec.cosyvoice2.config import HiftConfig  # noqa: E402
+from parley_speech.codec.cosyvoice2.hift import Hift, margins  # noqa: E402
 from parley_speech.codec.cosyvoice2.reference import CrossFaded, published_source  # noqa: E402
 from parley_speech.codec.cosyvoice2.source import frame_noise, sines  # noqa: E402
 from parley_speech.codec.cosyvoice2.vocoder import Piece, VocoderCall  # noqa: E402
@@ -89,6 +90,19 @@ def test_the_originals_cross_faded_chunks() -> None:
             wanted = CASES[f"hift/chunk{n}/cache_source"][0, 0]
             assert float((stream.source - wanted).abs().max()) < 2e-3
             assert relative(stream.speech, CASES[f"hift/chunk{n}/cache_speech"][0]) < 5e-3
+
+
+@pytest.mark.parametrize("wanted", [(0, 9), (9, 20), (16, 46), (22, 23), (0, 46)])
+def test_a_part_of_the_samples_is_that_of_all(wanted: tuple[int, int]) -> None:
+    source = CASES["hift/whole/source"][:, 0]
+    whole = HIFT.decode(MEL, source)[:, wanted[0] * 480 : wanted[1] * 480]
+    assert relative(HIFT.decode(MEL, source, wanted), whole) < 1e-4
+
+
+def test_the_finer_a_stage_the_less_it_computes_around_what_is_wanted() -> None:
+    """By the published kernels; 16 frames are what the window has to the left anyway."""
+    coarse, middle, fine = margins(HiftConfig())
+    assert coarse >= 14 and (middle, fine) == (4, 2)
 
 
 # --- our own chunks ---------------------------------------------------------------------------

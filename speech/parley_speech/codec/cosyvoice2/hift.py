@@ -116,6 +116,7 @@ class Hift(nn.Module):
         )
         self.conv_post = nn.Conv1d(widths[-1], spectrum, END_KERNEL, padding=END_KERNEL // 2)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self._margins = margins(config)
 
     @property
     def device(self) -> torch.device:
@@ -126,32 +127,50 @@ class Hift(nn.Module):
         out: Tensor = self.f0_predictor(mel.double())
         return out.float()
 
-    def decode(self, mel: Tensor, source: Tensor) -> Tensor:
-        """mel (calls, bins, t), source (calls, 480 t) → samples (calls, 480 t) within ±limit."""
+    def decode(self, mel: Tensor, source: Tensor, wanted: tuple[int, int] | None = None) -> Tensor:
+        """mel (calls, bins, t), source (calls, 480 t) → samples (calls, 480 t) within ±limit.
+
+        ``wanted``: only the samples of these frames, first and behind the last. What stands
+        around them is then only computed as far as they depend on it: the finer a stage, the less
+        of its surroundings it sees.
+        """
+        first, until = wanted or (0, mel.shape[2])
+        begin, x = self._spectrum(mel, source, first, until)
         bins = self.config.n_fft // 2 + 1
-        x = self.spectrum(mel, source)
         magnitude = x[:, :bins].exp().clamp(max=LOUDEST)
         phase = x[:, bins:].sin()
         frames = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
         wave = torch.istft(
             frames, self.config.n_fft, self.config.hop, self.config.n_fft, window=self.window
         )
+        size = self.config.samples_per_frame
+        wave = wave[:, (first - begin) * size : (until - begin) * size]
         return wave.clamp(-self.config.limit, self.config.limit)
 
     def spectrum(self, mel: Tensor, source: Tensor) -> Tensor:
         """The network without its ends: log magnitudes, then phases, (calls, 18, 120 t + 1)."""
+        return self._spectrum(mel, source, 0, mel.shape[2])[1]
+
+    def _spectrum(self, mel: Tensor, source: Tensor, first: int, until: int) -> tuple[int, Tensor]:
+        """The spectrum of at least the frames first … until, and the frame that it begins with."""
         harmonic = self._stft(source)
+        fine = self.config.samples_per_frame // self.config.hop  # positions of a frame, at the end
         each = len(self.config.block_kernels)
+        begin, end, per_frame = 0, mel.shape[2], 1
         x = self.conv_pre(mel)
         for n, up in enumerate(self.ups):
+            left = max(begin, first - self._margins[n])
+            right = min(end, until + self._margins[n])
+            x = x[:, :, (left - begin) * per_frame : (right - begin) * per_frame]
+            harmonic = harmonic[:, :, (left - begin) * fine : (right - begin) * fine + 1]
+            begin, end, per_frame = left, right, per_frame * self.config.rates[n]
             x = up(F.leaky_relu(x, self.config.slope))
             if n == len(self.ups) - 1:
                 x = F.pad(x, (1, 0), mode="reflect")
             x = x + self.source_resblocks[n](self.source_downs[n](harmonic))
             blocks = self.resblocks[n * each : (n + 1) * each]
             x = torch.stack([block(x) for block in blocks]).sum(0) / each
-        out: Tensor = self.conv_post(F.leaky_relu(x, LAST_SLOPE))
-        return out
+        return begin, self.conv_post(F.leaky_relu(x, LAST_SLOPE))
 
     def _stft(self, source: Tensor) -> Tensor:
         """(calls, samples) → real parts, then imaginary ones, (calls, 18, samples / 4 + 1)."""
@@ -164,6 +183,32 @@ class Hift(nn.Module):
             return_complex=True,
         )
         return torch.cat([spectrum.real, spectrum.imag], dim=1)
+
+
+def margins(config: HiftConfig) -> list[int]:
+    """Frames to each side of what is wanted that the input of each stage must have.
+
+    Backwards from the end, in positions of the stage's rate: what the samples see, then the
+    stage's residual blocks; from there to the coarser input of the stage, and to the source, which
+    has blocks of its own.
+    """
+    found: list[int] = []
+    sees = config.n_fft // config.hop + END_KERNEL // 2 + 1  # inverse STFT, conv_post, padding
+    per_frame = config.samples_per_frame // config.hop
+    block = max(map(_reach, config.block_kernels, config.block_dilations))
+    for n in reversed(range(len(config.rates))):
+        rate, kernel = config.rates[n], config.kernels[n]
+        sees += block
+        source = sees + _reach(config.source_kernels[n], config.source_dilations[n]) + 2
+        coarse = -(-(sees + kernel) // rate) + 1
+        found.append(max(-(-source // per_frame), -(-coarse * rate // per_frame)))
+        sees, per_frame = coarse, per_frame // rate
+    return found[::-1]
+
+
+def _reach(kernel: int, dilations: tuple[int, ...]) -> int:
+    """Positions to each side that a residual block sees."""
+    return sum((kernel - 1) // 2 * (dilation + 1) for dilation in dilations)
 
 
 def _strides(config: HiftConfig) -> list[int]:

@@ -95,12 +95,16 @@ def _decode(hift: Hift, pieces: list[Piece], left: int, hold: int) -> list[Tenso
     size = hift.config.samples_per_frame
     mel = torch.stack([call.mel for call in calls])
     source, middles = _source(hift, calls, mel)
-    waves = hift.decode(mel, source)
+    ends = [p.call.frames if p.last else max(p.call.heard, p.call.frames - hold) for p in pieces]
+    first = min(call.heard - call.start for call in calls)
+    last = max(until - call.start for call, until in zip(calls, ends, strict=True))
+    waves = (
+        hift.decode(mel, source, (first, last)) if last > first else mel.new_zeros(len(calls), 0)
+    )
     out = []
-    for n, piece in enumerate(pieces):
-        call = piece.call
-        until = call.frames if piece.last else max(call.heard, call.frames - hold)
-        out.append(waves[n, (call.heard - call.start) * size : (until - call.start) * size])
+    for n, (piece, until) in enumerate(zip(pieces, ends, strict=True)):
+        call, begin = piece.call, piece.call.start + first
+        out.append(waves[n, (call.heard - begin) * size : (until - begin) * size])
         made = call.frames if piece.last else max(call.made, call.frames - SETTLING)
         if made > call.made:
             call.cycles = middles[n, made - call.made - 1].clone()
