@@ -157,6 +157,8 @@ class FloorPolicy:
     """An overlap is decided within this time."""
     release_ms: int = 180
     """Silence after which an undecided sound over the agent is over."""
+    release_words_ms: int = 200
+    """Longest extra wait for its last words: a lone "no" is known by them."""
     cut_in: float = 0.9
     """P(interruption) that takes the floor; what ``parley_speech.overlap`` is fitted for."""
     late_cut_in: float = 0.5
@@ -323,7 +325,8 @@ class Floor:
 
     def _release(self, p: Percept) -> bool:
         overdue = p.t_ms - self._m.overlap_since_ms >= self.policy.decide_ms
-        return overdue or self._silence(p) >= self.policy.release_ms
+        late = 0 if p.final else self.policy.release_words_ms
+        return overdue or self._silence(p) >= self.policy.release_ms + late
 
     def _request(self, p: Percept) -> bool:
         return p.request is not None
