@@ -23,13 +23,17 @@ from parley_speech.types import FRAME_MS, Grammar, Hypothesis, Pcm
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the modelled machine decodes."""
+    """How fast the modelled machine decodes: about 1.3 times the CPU time that was measured on one
+    core (desk grammar 0.06, open English 0.7 beside other work; finals 4 and 60 ms)."""
 
-    load_grammar: float = 0.15
+    load_grammar: float = 0.08
     """Time per time of audio, in a grammar."""
-    load_open: float = 0.45
+    load_open: float = 0.7
     """... in open English."""
-    final_ms: float = 10.0
+    final_ms: float = 5.0
+    """What the end of an utterance costs."""
+    final_open_ms: float = 80.0
+    """... in open English, with the best path through the lattice."""
     way_ms: float = 2.0
     """Between the processes, both ways."""
 
@@ -108,8 +112,10 @@ class LockstepStream:
         while self._decoder.busy and self._free_ms < self._now_ms + FRAME_MS:
             before = self._decoder.taken
             begun_ms = max(self._free_ms, self._now_ms)
-            ended_ms = self._free_ms = begun_ms + self._cost_ms()
+            decoding_ms, final_ms = self._cost_ms()
             heard = self._decoder.step()
+            finished = any(result.final for result in heard)
+            ended_ms = self._free_ms = begun_ms + decoding_ms + finished * final_ms
             for result in heard:
                 self._found(result, ended_ms)
             after = self._decoder.taken
@@ -118,13 +124,15 @@ class LockstepStream:
             self._receive()
             self._obey()
 
-    def _cost_ms(self) -> float:
+    def _cost_ms(self) -> tuple[float, float]:
+        """(the next block's, a final's)."""
         now = self._decoder._now
         assert now is not None, "a busy decoder has an utterance"
         left_ms = (len(now.pcm) - now.fed) / 32
         load = self._pace.load_grammar if now.source else self._pace.load_open
         block_ms = min(float(BLOCK_MS), left_ms)
-        return block_ms * load if left_ms else self._pace.final_ms
+        final_ms = self._pace.final_ms if now.source else self._pace.final_open_ms
+        return block_ms * load, final_ms
 
     def _receive(self) -> None:
         for data in self._backlog.outgoing(0):

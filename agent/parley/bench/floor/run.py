@@ -72,8 +72,9 @@ def run(
     tell(len(scenes) - len(missing), len(scenes))
     with results.open("a", encoding="utf-8") as file:
         for found in _play_all(missing, setting, jobs, seconds):
-            kept[found["key"]] = found
-            file.write(json.dumps(found, ensure_ascii=False) + "\n")
+            line = json.dumps(found, ensure_ascii=False)
+            kept[found["key"]] = json.loads(line)  # as it will be read the next time
+            file.write(line + "\n")
             file.flush()
             tell(sum(k in kept for k in keys), len(scenes))
     return [kept[k] for k in keys if k in kept]
