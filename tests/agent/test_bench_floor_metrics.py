@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from parley.bench.floor import fdb, fdb15, goals, ours, sweep, tau
-from parley.bench.floor.timeline import Speech, Timeline, UserSound, of
+from parley.bench.floor.timeline import Speech, Timeline, UserSound, of, twin
 
 
 def sound(kind: str, *voiced: tuple[float, float]) -> UserSound:
@@ -328,3 +328,17 @@ def test_a_timeline_from_a_conversation() -> None:
     assert found.user[0].pauses_s == ((1.5, 2.0),)
     assert found.agent == (Speech(0.5, 0.8, 2),)
     assert found.agent_at(0.6) is not None and found.agent_at(0.8) is None
+
+
+def test_a_twin_speaks_to_its_own_end() -> None:
+    stopped = {"begin_ms": 500.0, "end_ms": 800.0, "whole_ms": 4000.0, "heard": "one two"}
+    found = twin(
+        {
+            "scene": {"name": "n", "family": "f"},
+            "seconds": 9.0,
+            "user": [{"kind": "noise", "text": "tap", "voiced_ms": [[700, 900]]}],
+            "agent": [stopped],
+        }
+    )
+    assert found.user == ()
+    assert found.agent == (Speech(0.5, 4.0, 2),)

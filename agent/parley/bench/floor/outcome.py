@@ -113,6 +113,11 @@ def rendering_of(played: Played, reply: PlayedReply) -> Rendering:
     )
 
 
+def whole_ms(played: Played, reply: PlayedReply) -> float:
+    """How long the reply is when nobody stops it."""
+    return len(rendering_of(played, reply).pcm) * 1000 / SPEAKER_HZ
+
+
 def rows(played: Played, heard: list[Heard]) -> list[Row]:
     """One for each sound, and one for each reply in a conversation without sounds."""
     placed = played.placed
@@ -139,8 +144,7 @@ def _row(played: Played, heard: list[Heard], placed: Placed, after_ms: float) ->
     under = next((h for h in heard if h.begin_ms <= onset < h.end_ms), None)
     if under is not None:
         _overlap(row, under, after_ms)
-        whole = under.reply.at_ms + len(rendering_of(played, under.reply).pcm) * 1000 / SPEAKER_HZ
-        row.left_ms = round(whole - onset, 1)
+        row.left_ms = round(under.reply.at_ms + whole_ms(played, under.reply) - onset, 1)
     own = [h for h in heard if h.reply.cause == "user" and onset < h.begin_ms < after_ms]
     row.cut_in_ms = [round(h.begin_ms - end, 1) for h in own if h.begin_ms < end]
     answers = [h.begin_ms - end for h in own if h.begin_ms >= end]
@@ -226,6 +230,7 @@ def judged(played: Played) -> dict[str, Any]:
                 "cause": h.reply.cause,
                 "begin_ms": round(h.begin_ms, 1),
                 "end_ms": round(h.end_ms, 1),
+                "whole_ms": round(h.reply.at_ms + whole_ms(played, h.reply), 1),
                 "cut": h.reply.cut,
                 "heard": h.reply.heard,
                 "heard_error": h.heard_error,

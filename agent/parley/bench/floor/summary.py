@@ -9,7 +9,7 @@ from typing import Any
 from parley.bench.figures import percentile
 from parley.bench.floor import fdb, fdb15, goals, ours, sweep, tau
 from parley.bench.floor.fingerprint import fingerprint
-from parley.bench.floor.timeline import Timeline, of
+from parley.bench.floor.timeline import Timeline, of, twin
 from parley.bench.report import machine
 
 DELAYS_S = tuple(round(0.05 * k, 2) for k in range(1, 33))
@@ -18,16 +18,23 @@ Conversation = dict[str, Any]
 
 
 def summary(
-    conversations: Sequence[Conversation], *, system: str, split: str, seed: int, of_all: int
+    conversations: Sequence[Conversation],
+    *,
+    system: str,
+    split: str,
+    seed: int,
+    of_all: int,
+    setting: str = "",
 ) -> dict[str, Any]:
-    """``of_all``: how many conversations there should be."""
+    """``of_all``: how many conversations there should be. ``setting``: what was not as usual."""
     timelines = [of(c) for c in conversations]
-    overlaps = [overlap for t in timelines for overlap in _overlaps(t)]
+    overlaps = [overlap for c in conversations for overlap in _overlaps(of(c), twin(c))]
     return {
         "bench": "floor",
         "system": system,
         "split": split,
         "seed": seed,
+        "setting": setting,
         "conversations": len(conversations),
         "of_all": of_all,
         "minutes": round(sum(c["seconds"] for c in conversations) / 60, 1),
@@ -52,8 +59,8 @@ def summary(
     }  # fmt: skip
 
 
-def _overlaps(timeline: Timeline) -> list[fdb15.Overlap]:
-    found = (fdb15.overlap(timeline, index) for index in range(len(timeline.user)))
+def _overlaps(timeline: Timeline, clean: Timeline) -> list[fdb15.Overlap]:
+    found = (fdb15.overlap(timeline, index, clean) for index in range(len(timeline.user)))
     return [o for o in found if o is not None]
 
 

@@ -6,7 +6,7 @@ Every system can be brought into this shape, from samples alone. Times are secon
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -72,6 +72,18 @@ def of(conversation: Mapping[str, Any]) -> Timeline:
         for a in conversation["agent"]
     )
     return Timeline(scene["name"], scene["family"], conversation["seconds"], user, agent)
+
+
+def twin(conversation: Mapping[str, Any]) -> Timeline:
+    """The same agent's speech with nobody over it: to the end that each reply has by itself.
+
+    In virtual time nothing else could have happened, so it need not be played."""
+    played = of(conversation)
+    agent = tuple(
+        replace(speech, end_s=max(speech.end_s, a["whole_ms"] / 1000))
+        for speech, a in zip(played.agent, conversation["agent"], strict=True)
+    )
+    return replace(played, user=(), agent=agent)
 
 
 def _sound(sound: Mapping[str, Any]) -> UserSound:

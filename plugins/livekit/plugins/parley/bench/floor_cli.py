@@ -94,7 +94,18 @@ def floor(
             seconds=None if minutes is None else minutes * 60,
             tell=lambda done, of: progress.update(task, completed=done, total=of),
         )
-    _report(folder, found, name=name, split=split, seed=seed, of_all=len(scenes))
+    unusual = ["the recogniser is never wrong"] * told + list(policy or [])
+    console.print(
+        _report(
+            folder,
+            found,
+            system=name,
+            split=split,
+            seed=seed,
+            of_all=len(scenes),
+            setting=", ".join(unusual),
+        )
+    )
 
 
 def _policy(given: list[str]) -> FloorPolicy | None:
@@ -113,9 +124,8 @@ def _policy(given: list[str]) -> FloorPolicy | None:
     return FloorPolicy(**numbers)
 
 
-def _report(
-    folder: Path, found: list[dict[str, Any]], *, name: str, split: str, seed: int, of_all: int
-) -> None:
+def _report(folder: Path, found: list[dict[str, Any]], *, of_all: int, **about: Any) -> str:
+    """Writes it and shows its table; gives what there is to see."""
     from parley.bench.floor import page
     from parley.bench.floor.goals import table
     from parley.bench.floor.summary import summary
@@ -124,9 +134,9 @@ def _report(
 
     figures = table(found)
     console.print(shown(figures, found))
-    about = summary(found, system=name, split=split, seed=seed, of_all=of_all)
+    run = summary(found, of_all=of_all, **about)
     try:
-        written = page.write(folder, about, found)
+        written = page.write(folder, run, found)
     except DrawingUnavailable as e:
         console.print(f"[yellow]{e}[/]")
         written = [folder / "floor.json"]
@@ -134,7 +144,7 @@ def _report(
         console.print(f"[yellow]{of_all - len(found)} conversations are left: run this again[/]")
     names = ", ".join(figure.name for figure in figures if figure.verdict == "MISS")
     console.print(f"[bold red]MISS:[/] {names}" if names else "every goal that was measured is met")
-    console.print("see " + ", ".join(map(str, written)))
+    return "see " + ", ".join(map(str, written))
 
 
 def _compare(before: Path, after: Path) -> None:
