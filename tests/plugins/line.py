@@ -150,7 +150,7 @@ class Line:
         assert self.model.newest is not None and self.model.newest.engine is not None
         return self.model.newest.engine
 
-    async def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 30) -> None:
         for _ in range(int(seconds * 100)):
             if condition():
                 return

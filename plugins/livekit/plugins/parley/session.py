@@ -33,6 +33,7 @@ from parley.minds.base import Cause
 from parley_speech.types import MIC_HZ, SPEAKER_HZ, Pcm
 
 if TYPE_CHECKING:
+    from livekit.agents.voice import SpeechHandle
     from livekit.plugins.parley.full_duplex import FullDuplex
 
 logger = logging.getLogger("livekit.plugins.parley")
@@ -72,6 +73,8 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._tools_run = ToolWait(
             model.filler, busy=lambda: bool(self._asked), give_up=self._gave_up
         )
+        self._with_tools: set[SpeechHandle] = set()
+        """Speeches whose tools may still run."""
         self._generations: dict[int, Generation] = {}
         self._asked: dict[int, _Created] = {}
         self._waiting: list[_Asked] = []
@@ -402,11 +405,17 @@ class FullDuplexSession(llm.RealtimeSession[str]):
 
     async def _close_cut(self, generation: Generation) -> None:
         """The caller took the floor: what was played is through, then LiveKit may mark the
-        message as interrupted (it drops what its queues still hold, which is nothing). This
-        speech alone: ``session.interrupt()`` would end the tools that others still run."""
+        message as interrupted (it drops what its queues still hold, which is nothing), and what
+        it has queued behind. While tools run, this speech alone: ``session.interrupt()`` would
+        end them."""
         try:
             await generation.drained()
-            if generation.speech is not None:
+            session = self._model.agent_session
+            if session is None or session.current_speech is None:
+                return
+            if not self._with_tools:
+                session.interrupt()
+            elif generation.speech is not None:
                 generation.speech.interrupt()
         except RuntimeError as e:  # a session that closes at this moment
             logger.debug("the cut could not be marked: %s", e)
@@ -416,16 +425,16 @@ class FullDuplexSession(llm.RealtimeSession[str]):
     def _mark_cut(self, generation: Generation) -> None:
         """LiveKit cancels the tools of a speech that is interrupted. What its words have set going
         is to go on although the caller spoke over them, so that their message is only marked."""
-        session = self._model.agent_session
-        if session is None:
+        session, speech = self._model.agent_session, generation.speech
+        if session is None or speech is None:
             return
 
         def added(event: ConversationItemAddedEvent) -> None:
             if isinstance(event.item, llm.ChatMessage) and event.item.id == generation.message_id:
                 event.item.interrupted = True
-                session.off("conversation_item_added", added)
 
         session.on("conversation_item_added", added)
+        speech.add_done_callback(lambda _: session.off("conversation_item_added", added))
 
     def _forget_old(self) -> None:
         """A late truncate may name the last few replies; older ones are history."""
@@ -438,6 +447,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         )
         generation = self._generations[event.reply]
         if generation.speech is not None and not generation.calls:
+            self._with_tools.add(generation.speech)
             generation.speech.add_done_callback(lambda _: self._speech_done(generation))
         self._chat_ctx.insert(call)
         self._tools_run.called(event.call.id)
@@ -445,6 +455,8 @@ class FullDuplexSession(llm.RealtimeSession[str]):
 
     def _speech_done(self, generation: Generation) -> None:
         """LiveKit has nothing more to do for it: a tool without a result was cancelled."""
+        if generation.speech is not None:
+            self._with_tools.discard(generation.speech)
         cancelled = generation.calls & self._tools_run.running
         if cancelled:
             logger.info("%d tools were cancelled with their speech", len(cancelled))
