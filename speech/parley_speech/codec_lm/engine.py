@@ -137,12 +137,23 @@ class CodecLm:
         """An utterance whose whole prompt is pushed as ids."""
         return self._stream(None, seed)
 
+    def room(self, prompt: TokenPrompt) -> int:
+        """Tokens, text and speech together, that an utterance in this voice can have."""
+        if self._tokenizer is None:
+            raise LmError(f"{self._folder} has no tokenizer.json: push ids to utterance_of_ids")
+        text = TemplateText(self.recipe, self.recipe.voice(prompt.name), self._tokenizer.encode)
+        text.push(".")
+        return max(0, self._limit - len(text.end()))
+
+    @property
+    def _limit(self) -> int:
+        return min(self._engine.context, self.recipe.context)
+
     def _stream(self, text: TemplateText | None, seed: int | None) -> PlannedStream:
         if not self._started:
             raise EngineDied("the codec LM is not started: await start() first")
-        limit = min(self._engine.context, self.recipe.context)
         dice = Dice(secrets.randbits(63) if seed is None else seed)
-        plan = _SilentPlan(self.recipe, limit)
+        plan = _SilentPlan(self.recipe, self._limit)
         return PlannedStream(self._engine, plan, self.recipe.rule, dice, text)
 
     async def aclose(self) -> None:

@@ -14,11 +14,13 @@ from parley_speech.lm.interleave import InterleavedPlan, Quirks, Utterance, Whol
 from parley_speech.lm.segments import RAS, Dice, Rule
 from parley_speech.lm.stream import PlannedStream
 from parley_speech.lm.vocabulary import MergedVocabulary
-from parley_speech.lm.words import COSYVOICE2_MARKS, TextTokenizer
+from parley_speech.lm.words import COSYVOICE2_MARKS, TextIds, TextTokenizer
 from parley_speech.token_voice import TokenPrompt
 
 END_OF_PROMPT = "<|endofprompt|>"
 """Separates an instruction from the text."""
+MARKS = 2
+"""Start of sequence, and task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +56,27 @@ class CosyVoice2Lm:
         With an instruction the voice is left to the decoder alone, as upstream does; a prompt
         without a text (another language, say) leaves out its speech as well.
         """
+        text, speech = self._prompt(prompt)
+        return self.utterance_of_ids(text, speech, seed=seed)
+
+    def room(self, prompt: TokenPrompt) -> int:
+        """Tokens, text and speech together, that an utterance in this voice can have."""
+        if self._engine is None:
+            raise EngineDied("the token LM is not started: await start() first")
+        text, speech = self._prompt(prompt)
+        return max(0, self._engine.context - MARKS - len(text) - len(speech))
+
+    def _prompt(self, prompt: TokenPrompt) -> tuple[Sequence[int], Sequence[int]]:
+        """Text ids and speech tokens that stand before an utterance's own."""
         if self._tokenizer is None:
             raise LmError(
                 "this checkpoint has no tokenizer files: put tokenizer.json, or vocab.json and "
                 f"merges.txt, into {BACKBONE}, or use utterance_of_ids"
             )
-        speech: Sequence[int] = ()
         if prompt.instruction:
-            text = self._tokenizer.encode(prompt.instruction + END_OF_PROMPT)
-        else:
-            text = self._tokenizer.encode(prompt.text)
-            speech = prompt.tokens if text else ()
-        return self.utterance_of_ids(text, speech, seed=seed)
+            return self._tokenizer.encode(prompt.instruction + END_OF_PROMPT), ()
+        text = self._tokenizer.encode(prompt.text)
+        return text, prompt.tokens if text else ()
 
     def utterance_of_ids(
         self,
@@ -91,8 +102,11 @@ class CosyVoice2Lm:
         dice = Dice(
             secrets.randbits(63) if seed is None else seed, tuple(tuple(row) for row in draws)
         )
-        text = self._tokenizer.stream() if self._tokenizer else None
-        return PlannedStream(self._engine, plan, options.rule, dice, text)
+        return PlannedStream(self._engine, plan, options.rule, dice, self._text())
+
+    def _text(self) -> TextIds | None:
+        """What makes ids of one utterance's text; None: it can only be pushed as ids."""
+        return self._tokenizer.stream() if self._tokenizer else None
 
     def _use(self, engine: Engine, vocabulary: MergedVocabulary, tokenizer_in: Path) -> None:
         self._engine, self._vocabulary = engine, vocabulary

@@ -56,6 +56,8 @@ class VllmOptions:
     """0: as much as ``slots`` utterances of ``context`` tokens need. Less is refused."""
     eager: bool | None = None
     """Without CUDA graphs and compilation; None: on a CPU only."""
+    load_format: str = "auto"
+    """dummy: random weights, for measurements."""
     restarts: int = 3
     """How often in a row a dead engine is started again."""
 
@@ -336,6 +338,7 @@ def launch(folder: Path, options: VllmOptions, stats: EngineStats) -> AsyncLLM:
         "skip_tokenizer_init": True,
         "dtype": dtype,
         "enforce_eager": on_cpu if options.eager is None else options.eager,
+        "load_format": options.load_format,
         "max_model_len": options.context,
         "max_num_seqs": options.slots,
         "kv_cache_memory_bytes": kv_cache_bytes(config, options, dtype),

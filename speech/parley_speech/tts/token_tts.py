@@ -4,8 +4,9 @@
                                └────────── words of a piece ────────┘
 
 A stream is a row of pieces. A piece is what the LM speaks in one go: text up to a pause that was
-asked for, or up to the end of a sentence where much was said. The LM speaks one piece at a time,
-while the sound of the one before is decoded and heard; pauses between pieces are exact silence.
+asked for, or up to the end of a sentence where much was said, and never more than fits into the
+LM's context. The LM speaks one piece at a time, while the sound of the one before is decoded and
+heard; pauses between pieces are exact silence.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 
+from parley_speech.lm.errors import UtteranceTooLong
 from parley_speech.text import Break, Spoken, TextFrontEnd
 from parley_speech.token_voice import Floats, TokenDecoder, TokenLm, TokenPrompt, TokenStream
 from parley_speech.tts.token_decoding import MAX_BATCH, Decoding, DecodingThread, Playout
@@ -29,6 +31,10 @@ TOKEN_RATE_HZ = 25.0  # of CosyVoice 2
 CHUNK = 120 * SPEAKER_HZ // 1000  # samples: the longest chunk
 LM_AHEAD = 20 * SPEAKER_HZ  # samples not heard yet before the LM begins another piece
 MAX_WAITING_CHARS = 100_000  # about two hours of speech: whoever pushes more has lost control
+SLOWER = 1.5  # than its usual pace a voice may speak, and a piece still fits into the context
+TEXT_TOKENS = 0.5  # per letter; most texts need half of that
+EARLY = 0.6  # of what fits: from there on a piece ends with a clause
+_ENDS = (*".!?,;:…。！？，；：、",)
 
 
 class TokenSynthesizer:
@@ -113,12 +119,22 @@ class _Piece:
         self.decoded = False  # all sounds are here
         self.base: int | None = None  # stream sample of its first one
         self.heard = 0  # samples given to the listener
+        self.cut: UtteranceTooLong | None = None  # the LM's context was full before its end
 
     def can_be_spoken(self) -> bool:
         return self.letters > 0
 
     def is_decided(self) -> bool:
         return self.closed or self.can_be_spoken()
+
+
+def letters_that_fit(lm: TokenLm, prompt: TokenPrompt, tokens_per_letter: float) -> float:
+    """How many letters of text the LM can speak in one go; it may say how many tokens it has
+    ``room(prompt)`` for, text and speech together."""
+    room: Callable[[TokenPrompt], int] | None = getattr(lm, "room", None)
+    if room is None:
+        return float("inf")
+    return max(1.0, room(prompt) / (tokens_per_letter * SLOWER + TEXT_TOKENS))
 
 
 class TokenSpeechStream:
@@ -130,6 +146,7 @@ class TokenSpeechStream:
         self._engine, self._prompt, self._front_end = engine, prompt, front_end
         self._per_token = engine.samples_per_token
         self._pace = samples_per_letter(prompt, engine.samples_per_token)
+        self._most = letters_that_fit(engine.lm, prompt, self._pace / self._per_token)
         self._playout = Playout(SPEAKER_HZ)
         self._last_decoding: Decoding | None = None
         self._source = ""  # pushed and not cut into pieces yet
@@ -188,14 +205,21 @@ class TokenSpeechStream:
         self._go_on.set()
 
     def _speak(self, item: Spoken) -> None:
+        letters = spoken_letters(item.text)
+        if self._pieces[-1].letters and self._pieces[-1].letters + letters > self._most:
+            self._close_piece(None)
+            self._open_piece()
         piece = self._pieces[-1]
         source = self._taken_source(item.char_start, item.char_end)
         piece.words.add(source, item.char_start, item.text, piece.received * self._per_token)
-        piece.letters += spoken_letters(item.text)
+        piece.letters += letters
         if piece.tokens is None:
             piece.texts.append(item.text)
         elif item.text:
             piece.tokens.push(item.text)
+        if piece.letters > EARLY * self._most and item.text.rstrip().endswith(_ENDS):
+            self._close_piece(None)
+            self._open_piece()
         self._go_on.set()
 
     def _close_piece(self, after: Break | None) -> None:
@@ -230,6 +254,8 @@ class TokenSpeechStream:
                 if piece.can_be_spoken():
                     await self._until(self._is_wanted)
                     await self._say(piece)
+                    if piece.cut is not None:
+                        return  # its listener is told once he has heard what was said
                 else:
                     piece.complete = piece.decoded = True
                 self._unspoken.popleft()
@@ -268,6 +294,9 @@ class TokenSpeechStream:
                 piece.received += len(tokens)
                 piece.decoding.feed(tokens)
             piece.complete = True
+            piece.decoding.finish()
+        except UtteranceTooLong as error:
+            piece.cut = error
             piece.decoding.finish()
         except BaseException:
             piece.decoding.cancel()
@@ -331,7 +360,11 @@ class TokenSpeechStream:
                 pcm = piece.sounds.popleft() if piece.sounds else None
                 closing = piece.decoded and not piece.sounds
             if pcm is not None:
-                return self._heard(piece, pcm, closing)
+                return self._heard(piece, pcm, closing and piece.cut is None)
+            if closing and piece.cut is not None:
+                self._error = piece.cut
+                self._stop()
+                raise piece.cut
             if not (closing and piece.closed):
                 return None
             if piece.words.waiting:  # words without any sound get a moment of silence

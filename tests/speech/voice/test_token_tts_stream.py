@@ -9,12 +9,21 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 import pytest
 
+from parley_speech.lm.errors import UtteranceTooLong
 from parley_speech.text import TextFrontEnd
 from parley_speech.tts.token_decoding import AHEAD_S
 from parley_speech.tts.token_sound import EDGE
 from parley_speech.tts.token_tts import CHUNK, TokenSpeechStream, TokenSynthesizer
 from parley_speech.types import SPEAKER_HZ, AudioChunk, Pcm, WordMark
-from speech.voice.token_fakes import PROMPT, FakeDecoder, FakeLm, GuiltyError, sound_of
+from speech.voice.token_fakes import (
+    PER_TOKEN,
+    PROMPT,
+    FakeDecoder,
+    FakeLm,
+    GuiltyError,
+    sound_of,
+    tokens_of,
+)
 
 pytest.importorskip("num2words")
 
@@ -159,6 +168,52 @@ async def test_a_long_text_is_spoken_in_pieces_without_a_gap(voice: Voice) -> No
     assert len(pcm) == len(as_pcm(text))
     assert slices(text, marks) == text.split()
     assert len(voice.lm.streams) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "and so it goes on " * 30,  # no sentence ever ends
+        "One clause, then another, and a third; it goes on, as they do. " * 8,
+    ],
+)
+async def test_a_piece_never_outgrows_the_models_context(voice: Voice, text: str) -> None:
+    """All text is spoken, in as many sessions as it takes, and none is cut."""
+    voice.lm.context = 900
+    pcm, marks = await heard(voice.say(text))
+    assert len(pcm) == len(as_pcm(text))
+    assert slices(text, marks) == text.split()
+    assert len(voice.lm.streams) > 1
+    assert all(len(tokens_of("".join(s.texts))) <= 900 for s in voice.lm.streams)
+
+
+async def test_pieces_that_must_be_short_end_with_a_clause(voice: Voice) -> None:
+    voice.lm.context = 500
+    await heard(voice.say("One clause, then another, and a third; it goes on, as they do. " * 4))
+    said = ["".join(stream.texts).rstrip() for stream in voice.lm.streams]
+    assert len(said) > 2 and all(text[-1] in ",;." for text in said)
+
+
+async def test_a_model_that_never_ends_is_heard_as_far_as_it_came_and_then_told(
+    voice: Voice,
+) -> None:
+    """It has said more than any voice takes for the text: what was not surely said has no mark, so
+    that whoever goes on elsewhere begins there."""
+    voice.lm.context = 40
+    voice.lm.room = lambda prompt: 10**6  # type: ignore[method-assign]
+    text = "Seven words are in this long sentence, and some more."
+    stream, chunks = voice.say(text), []
+    with pytest.raises(UtteranceTooLong, match="context is full"):
+        async for chunk in stream:
+            chunks.append(chunk)  # those before the error count
+    assert sum(len(chunk.pcm) for chunk in chunks) == 40 * PER_TOKEN
+    marks = [mark for chunk in chunks for mark in chunk.marks]
+    assert 0 < len(marks) < len(text.split())
+    with pytest.raises(UtteranceTooLong):
+        await anext(stream)
+    await stream.aclose()
+    await until(lambda: voice.decoder.open_calls == 0, "the call is closed")
+    assert voice.lm.streams[0].closed
 
 
 async def test_text_without_sound_is_given_on_a_silent_frame(voice: Voice) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from parley_speech.lm.errors import UtteranceTooLong
 from parley_speech.token_voice import (
     DecoderCall,
     DecoderWork,
@@ -71,8 +72,11 @@ class FakeStream:
             if self.lm.error is not None:
                 raise self.lm.error
             tokens = tokens_of("".join(self.texts))
+            if self._next >= self.lm.context:
+                raise UtteranceTooLong("the context is full before the speech has ended")
             if self._next < len(tokens):
-                piece = tokens[self._next : self._next + self.lm.piece]
+                most = min(self.lm.piece, self.lm.context - self._next)
+                piece = tokens[self._next : self._next + most]
                 self._next += len(piece)
                 self.lm.given += len(piece)
                 yield piece
@@ -85,14 +89,19 @@ class FakeStream:
 
 
 class FakeLm:
-    def __init__(self, piece: int = 4) -> None:
-        self.piece = piece
+    """``context``: tokens that one of its streams can say."""
+
+    def __init__(self, piece: int = 4, context: int = 10**9) -> None:
+        self.piece, self.context = piece, context
         self.streams: list[FakeStream] = []
         self.given = 0
         self.go = asyncio.Event()
         self.go.set()
         self.error: Exception | None = None
         self.started = self.stopped = False
+
+    def room(self, prompt: TokenPrompt) -> int:
+        return self.context
 
     async def start(self) -> None:
         self.started = True

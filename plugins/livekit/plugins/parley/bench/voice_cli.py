@@ -23,12 +23,16 @@ PARTS: dict[str, tuple[str, ...]] = {
     "total": ("parley.bench.voice_decoder", "total"),
     "lm": ("parley.bench.voice_lm", "{checkpoint}"),
     "server": ("parley.bench.voice_server",),
+    "memory": ("parley.bench.voice_past", "memory"),
+    "gpu": ("parley.bench.voice_load", "--device", "{device}"),
 }
 WHAT = {
     "chunk": "the decoder's cost of a chunk at 30 s of speech and at 3 s (full size)",
     "total": "decoding 20 s of speech, against recomputing the prefix (full size)",
     "lm": "the token LM on vLLM: cancelling, what is left of 1,000 cancelled utterances",
     "server": "what the speech server adds to the first chunk, and cancelling",
+    "memory": "what a call holds while it grows old (full size)",
+    "gpu": "first chunks, underruns and throughput at 1, 4, 16 and 64 calls (full size)",
 }
 
 
@@ -38,6 +42,9 @@ def voice(
     checkpoint: Annotated[
         Path, typer.Option(help="the token LM's checkpoint; the tiny one of the tests by default")
     ] = Path("tests/data/golden/cosyvoice2-llm"),
+    device: Annotated[
+        str, typer.Option(help="where 'gpu' runs, as torch names it: cuda, cuda:1")
+    ] = "cuda",
 ) -> None:
     """The figures of the codec-token voice (20 minutes on two cores without a GPU)."""
     if only is not None and only not in PARTS:
@@ -47,16 +54,24 @@ def voice(
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     for part in PARTS if only is None else (only,):
         console.print(f"[bold]{part}[/]: {WHAT[part]}")
-        found[part] = _measured(part, checkpoint)
+        found[part] = _measured(part, checkpoint=str(checkpoint), device=device)
         path.write_text(json.dumps(found, indent=1), encoding="utf-8")
         console.print(_table(found[part]))
-    console.print("No GPU was used: all of this ran on the processor's cores.")
+    console.print(where(found.get("gpu", {})))
     console.print(f"see {path}")
 
 
-def _measured(part: str, checkpoint: Path) -> dict[str, Any]:
+def where(gpu: dict[str, Any]) -> str:
+    """What the figures were measured on, in a sentence."""
+    device = gpu.get("device")
+    if device is None:
+        return "No GPU was used: all of this ran on the processor's cores."
+    return f"'gpu' ran on {device}, everything else on the processor's cores."
+
+
+def _measured(part: str, **names: str) -> dict[str, Any]:
     """What the part's process prints; its progress goes to the terminal."""
-    module, *arguments = (word.format(checkpoint=checkpoint) for word in PARTS[part])
+    module, *arguments = (word.format(**names) for word in PARTS[part])
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
