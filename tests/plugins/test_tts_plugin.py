@@ -302,3 +302,11 @@ async def test_a_whole_agent_takes_its_voice_by_name_or_address(speech_server: s
         stream.end()
         assert [mark.text async for chunk in stream for mark in chunk.marks] == ["Hello."]
         await engines._voice.aclose()
+
+
+def test_a_pause_that_is_asked_for_is_not_in_the_transcript() -> None:
+    script = Script()
+    script.text = "One [pause 250ms] two."
+    ends = (3, 17, 22)
+    timed = [script.timed(WordMark("", 0, end, 0, 24_000)) for end in ends]
+    assert [str(text) for text in timed] == ["One", "", " two."]

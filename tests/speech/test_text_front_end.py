@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("num2words")
 
-from parley_speech.text import Break, Spoken, TextFrontEnd
+from parley_speech.text import Break, Spoken, TextFrontEnd, shown
 from parley_speech.text.front_end import WORD_CHARS
 from parley_speech.text.lexer import MAX_PAUSE_MS
 
@@ -322,3 +322,17 @@ def test_slices_and_the_white_space_between_them_are_the_text(text: str, languag
 @given(_TEXTS)
 def test_no_token_of_a_model_comes_out_of_a_text(text: str) -> None:
     assert "<|" not in _said(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        ("One [pause 250ms] two.", "One two."),
+        ("[pause 1.5 s]Yes", "Yes"),
+        ('Well <break time="300ms"/>, then <BREAK/>go', "Well, thengo"),
+        ("a [pause] b < break", "a [pause] b < break"),  # none of these is a pause
+        ("plain", "plain"),
+    ],
+)
+def test_pauses_are_not_shown(written: str, seen: str) -> None:
+    assert shown(written) == seen

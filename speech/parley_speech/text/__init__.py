@@ -8,5 +8,6 @@ back to the source.
 from __future__ import annotations
 
 from parley_speech.text.front_end import Break, Spoken, TextFrontEnd
+from parley_speech.text.lexer import shown
 
-__all__ = ["Break", "Spoken", "TextFrontEnd"]
+__all__ = ["Break", "Spoken", "TextFrontEnd", "shown"]

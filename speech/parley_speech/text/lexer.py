@@ -27,6 +27,7 @@ _PAUSE = re.compile(
         \s* /? >""",
     re.VERBOSE | re.IGNORECASE,
 )
+_SHOWN = re.compile(rf"\s*(?:{_PAUSE.pattern})", re.VERBOSE | re.IGNORECASE)
 _OPENERS = {"[": ("[pause", "]"), "<": ("<break", ">")}
 
 
@@ -73,6 +74,11 @@ class Lexer:
         self._pending = self._pending[at:]
         self._start += at
         return found
+
+
+def shown(text: str) -> str:
+    """A text as its reader should see it: without mark-up for pauses and the space before it."""
+    return _SHOWN.sub("", text)
 
 
 def _past_space(text: str, at: int) -> int:

@@ -219,8 +219,9 @@ class CosyVoice2Synthesizer:
         if on_vllm:
             from parley_speech.lm.vllm_engine import VllmOptions, VllmTokenLm
 
-            return VllmTokenLm(folder, VllmOptions(**self._lm_options))
+            vllm = {"slots": self.settings.slots, **self._lm_options}
+            return VllmTokenLm(folder, VllmOptions(**vllm))
         from parley_speech.lm.transformers_engine import TransformersOptions, TransformersTokenLm
 
-        options = {"device": device, **self._lm_options}
+        options = {"device": device, "slots": self.settings.slots, **self._lm_options}
         return TransformersTokenLm(folder, TransformersOptions(**options))

@@ -31,6 +31,12 @@ class CosyVoice2Settings(BaseSettings):
         ge=ALL,
         description="seconds of its own past that the flow sees; all: the published setting",
     )
+    slots: int = Field(
+        32,
+        ge=1,
+        description="utterances that the token LM has at once; those that wait for text"
+        " count. Fewer than a server's calls make calls wait",
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="of the flow; the vocoder stays in float32"
     )

@@ -16,6 +16,7 @@ from livekit.agents._exceptions import APIError
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, TimedString
 
 from parley_speech.remote import is_url, voice_of
+from parley_speech.text import shown
 from parley_speech.tts.espeak import EspeakSynthesizer
 from parley_speech.types import (
     SPEAKER_HZ,
@@ -179,7 +180,8 @@ class SynthesizeStream(tts.SynthesizeStream):
         spoke = False
         async for chunk in utterance:
             spoke = True
-            emitter.push_timed_transcript([script.timed(mark) for mark in chunk.marks])
+            timed = (script.timed(mark) for mark in chunk.marks)
+            emitter.push_timed_transcript([word for word in timed if word])
             emitter.push_frame(rtc.AudioFrame(chunk.pcm.tobytes(), SPEAKER_HZ, 1, len(chunk.pcm)))
         if not spoke and script.text.strip():
             emitter.push_timed_transcript(TimedString(script.text, start_time=0.0, end_time=0.0))
@@ -194,6 +196,7 @@ class Script:
         self._given = 0  # characters
 
     def timed(self, mark: WordMark) -> TimedString:
-        """A word with the white space before it, so that the words joined give the text back."""
-        text, self._given = self.text[self._given : mark.char_end], mark.char_end
+        """A word with the white space before it, so that the words joined give the text back; ""
+        for a pause that the text asks for."""
+        text, self._given = shown(self.text[self._given : mark.char_end]), mark.char_end
         return TimedString(text, start_time=mark.start / SPEAKER_HZ, end_time=mark.end / SPEAKER_HZ)

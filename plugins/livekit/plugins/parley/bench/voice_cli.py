@@ -77,7 +77,16 @@ def _measured(part: str, **names: str) -> dict[str, Any]:
     if done.returncode:
         console.print(f"[red]{part} could not be measured[/] (its process says why, above)")
         raise typer.Exit(done.returncode)
-    figures: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return figures_of(done.stdout)
+
+
+def figures_of(printed: str) -> dict[str, Any]:
+    """The JSON at the end of what a part prints; before it libraries may have logged anything."""
+    lines = printed.splitlines()
+    if "{" not in lines:
+        raise ValueError("the part printed no figures")
+    first = len(lines) - 1 - lines[::-1].index("{")
+    figures: dict[str, Any] = json.loads("\n".join(lines[first:]))
     return figures
 
 
