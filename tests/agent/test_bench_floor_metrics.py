@@ -127,11 +127,6 @@ def test_a_speech_that_ends_where_its_twin_does_was_not_stopped() -> None:
     assert fdb15.overlap(timeline([last], []), 0, clean) is None, "nobody was overlapped"
 
 
-def test_segments_are_joined_over_half_a_second() -> None:
-    speech = [Speech(0.0, 1.0, 2), Speech(1.5, 2.0, 1), Speech(2.6, 3.0, 1)]
-    assert fdb15.joined(speech) == [Speech(0.0, 2.0, 3), Speech(2.6, 3.0, 1)]
-
-
 def test_behaviours_are_shares_of_a_kind() -> None:
     found = [
         fdb15.Overlap("side", "continued", None, None),

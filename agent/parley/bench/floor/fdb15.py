@@ -6,8 +6,8 @@ background speech; measures: behaviour, stop latency, response latency).
 
 Two things differ. Behaviour is decided by rules where the paper asks GPT-4o: ``answered`` is its
 C_RESPOND, ``continued`` its C_RESUME, ``yielded`` (silent, without an answer) its uncertain and
-unknown ones. And the agent's speech is known, where the paper has Silero's segments (agent's pauses
-up to 0.5 s joined): the joining is kept.
+unknown ones. And the agent's speech is known, where the paper has Silero's segments with pauses of
+up to 0.5 s joined: joined, an answer that follows a stop at once would hide it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from parley.bench.floor.timeline import Speech, Timeline
+from parley.bench.floor.timeline import Timeline
 
-JOIN_S = 0.5
 FOLLOW_S = 3.0
 """How long after the overlap an answer, or a silence, is taken for its effect."""
 Behaviour = Literal["continued", "yielded", "answered"]
@@ -38,17 +37,6 @@ class Overlap:
     shift_s: float | None = None
     """How much later, than in the twin, the agent came to the end of the speech that was
     overlapped; None without a twin, or when it did not."""
-
-
-def joined(agent: Sequence[Speech]) -> list[Speech]:
-    """Speech with its pauses of up to half a second."""
-    out: list[Speech] = []
-    for s in agent:
-        if out and s.begin_s - out[-1].end_s <= JOIN_S:
-            out[-1] = Speech(out[-1].begin_s, s.end_s, out[-1].words + s.words)
-        else:
-            out.append(s)
-    return out
 
 
 def overlap(timeline: Timeline, index: int, clean: Timeline | None = None) -> Overlap | None:
