@@ -161,6 +161,29 @@ async def test_what_waits_is_given_in_large_chunks(voice: EspeakSynthesizer) -> 
     assert [mark.text for mark in marks] == text.split()
 
 
+async def test_a_listener_is_woken_once_for_all_that_came_meanwhile(
+    voice: EspeakSynthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, calls = asyncio.get_running_loop(), 0
+    call_soon = loop.call_soon_threadsafe
+
+    def counted(callback, *args, **options):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += callback == stream._woken
+        return call_soon(callback, *args, **options)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    stream = voice.stream()
+    stream._loop = loop
+    for turn in range(2):
+        stream._changed.clear()
+        many = espeak_ng.ESPEAK_THREAD.submit(lambda: [stream._wake() for _ in range(50)])
+        many.result(60)  # the loop stands still meanwhile
+        assert calls == turn + 1
+        await asyncio.wait_for(stream._changed.wait(), 60)
+    await stream.aclose()
+
+
 async def test_splitting_the_text_changes_nothing(voice: EspeakSynthesizer) -> None:
     text = "Hello, it is 12 o'clock. Well: yes, no!"
     whole, by_letter = await say(voice, text), await say(voice, *text)

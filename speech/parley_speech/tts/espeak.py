@@ -145,6 +145,7 @@ class EspeakStream:
         self._chunks: deque[AudioChunk] = deque()
         self._waiting_samples = 0
         self._begun = False  # a chunk was given
+        self._waking = False
         self._ended = False
         self._cancelled = False
         self._scheduled = False  # a rendering is in the thread's queue or running
@@ -242,13 +243,19 @@ class EspeakStream:
         return self._ended and not self._clauses and not self._scheduled
 
     def _wake(self) -> None:
-        """Wakes the listener; from any thread."""
-        if self._loop is None:
+        """Wakes the listener; from any thread. One call of its event loop is under way at most: a
+        clause gives dozens of chunks in a row, and each call costs more than a chunk does."""
+        if self._loop is None or self._waking:
             return
+        self._waking = True
         try:
-            self._loop.call_soon_threadsafe(self._changed.set)
+            self._loop.call_soon_threadsafe(self._woken)
         except RuntimeError:  # its event loop is closed: nobody listens any more
             self._cancelled = True
+
+    def _woken(self) -> None:
+        self._waking = False  # before the event: what comes from here on wakes again
+        self._changed.set()
 
     # --- rendering, on the library's thread ---
 

@@ -19,16 +19,16 @@ from rich.table import Table
 console = Console(highlight=False)
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "chunk": ("parley.bench.voice_decoder", "chunk"),
-    "total": ("parley.bench.voice_decoder", "total"),
+    "chunk": ("parley.bench.voice_decoder", "chunk", "--left", "4"),
+    "total": ("parley.bench.voice_decoder", "paired", "--left", "4"),
     "lm": ("parley.bench.voice_lm", "{checkpoint}"),
     "server": ("parley.bench.voice_server",),
     "memory": ("parley.bench.voice_past", "memory"),
     "gpu": ("parley.bench.voice_load", "--device", "{device}"),
 }
 WHAT = {
-    "chunk": "the decoder's cost of a chunk at 30 s of speech and at 3 s (full size)",
-    "total": "decoding 20 s of speech, against recomputing the prefix (full size)",
+    "chunk": "the decoder's cost of a chunk at 30 s of speech and at 3 s (full size, as served)",
+    "total": "decoding 20 s of speech, against recomputing the prefix (full size, as served)",
     "lm": "the token LM on vLLM: cancelling, what is left of 1,000 cancelled utterances",
     "server": "what the speech server adds to the first chunk, and cancelling",
     "memory": "what a call holds while it grows old (full size)",
