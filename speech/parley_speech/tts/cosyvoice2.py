@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from parley_speech.text import TextFrontEnd
 from parley_speech.token_voice import TokenLm, TokenPrompt
 from parley_speech.tts.cosyvoice2_files import HUB_NAME, CheckpointFiles, find_checkpoint
-from parley_speech.tts.cosyvoice2_settings import CosyVoice2Settings, left_chunks_of
+from parley_speech.tts.cosyvoice2_settings import (
+    CosyVoice2Settings,
+    left_chunks_of,
+    read_pronunciations,
+)
 from parley_speech.tts.token_decoding import MAX_BATCH
 from parley_speech.tts.token_tts import TokenSpeechStream, TokenSynthesizer
 from parley_speech.types import EngineUnavailable
@@ -47,7 +51,7 @@ class CosyVoice2Synthesizer:
         device: "cuda" or "cpu" for the decoder (and the LM on transformers); by default a GPU
             where there is one.
         mode: zero-shot, cross-lingual or instruct; None: as the voice's card suggests.
-        overrides: pronunciations, see `TextFrontEnd`.
+        overrides: pronunciations, see `TextFrontEnd`; they win over those of the settings.
         normalise: False leaves figures and abbreviations to the model.
         allow_non_commercial: whether voices and models may be under such a licence.
         cache: where what is computed of voices is kept; None: the user's cache.
@@ -55,7 +59,8 @@ class CosyVoice2Synthesizer:
             ``CosyVoice2Decoder.load``; they win over the settings.
         settings: how it is served; by default from the environment.
 
-    Raises ValueError for an unknown engine; what is missing shows in ``start``.
+    Raises ValueError for an unknown engine and for settings that cannot be; what is missing shows
+    in ``start``.
     """
 
     def __init__(
@@ -82,7 +87,9 @@ class CosyVoice2Synthesizer:
         self.model = model or self.settings.model or HUB_NAME
         self.library = VoiceLibrary(voices or os.environ.get(VOICES_VARIABLE) or DEFAULT_VOICES)
         self.voice, self.engine, self.device, self.mode = voice, engine, device, mode
-        self._overrides, self._normalise = overrides, normalise
+        listed = self.settings.pronunciations
+        self._overrides = {**(read_pronunciations(listed) if listed else {}), **(overrides or {})}
+        self._normalise = normalise
         self._allow_non_commercial = allow_non_commercial
         self._cache = cache
         self._lm_options = dict(lm_options or {})

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import yaml
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -41,12 +42,31 @@ class CosyVoice2Settings(BaseSettings):
         "float32", description="of the flow; the vocoder stays in float32"
     )
     compiled: bool = Field(False, description="the flow through torch.compile, on a GPU")
+    pronunciations: Path | None = Field(
+        None, description="a YAML file of words, or words in a row, and how each is spoken"
+    )
     warm_up: bool = Field(True, description="speak once, unheard, before the first caller")
 
     @field_validator("left_chunks", mode="before")
     @classmethod
     def _all_is_a_word(cls, value: object) -> object:
         return ALL if isinstance(value, str) and value.strip().lower() == "all" else value
+
+
+def read_pronunciations(path: Path) -> dict[str, str]:
+    """The overrides of `TextFrontEnd` from a file. Raises ValueError, which names it."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"pronunciations {path} cannot be read: {error}") from error
+    pairs = found.items() if isinstance(found, dict) else [(found, None)]
+    wrong = [key for key, spoken in pairs if not (isinstance(key, str) and isinstance(spoken, str))]
+    if wrong:
+        raise ValueError(
+            f"pronunciations {path}: {wrong[0]!r} is not as expected; write one line for each, "
+            '"SQL: sequel", both sides in quotes where they look like a number'
+        )
+    return dict(pairs)
 
 
 def left_chunks_of(folder: Path, wanted: int) -> int:
