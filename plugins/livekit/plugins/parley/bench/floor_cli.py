@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,12 @@ from parley.minds.base import Mind
 from parley_speech.types import Recognizer, Synthesizer
 
 console = Console(highlight=False)
+
+SYSTEMS = {
+    "parley": "Parley",
+    "stock": "LiveKit AgentSession, defaults",
+    "stock-tuned": "LiveKit AgentSession, tuned",
+}
 
 
 async def product_engine(
@@ -58,7 +65,10 @@ def floor(
     told: Annotated[
         bool, typer.Option("--told", help="a recogniser that is never wrong: the floor alone")
     ] = False,
-    name: Annotated[str, typer.Option(help="what the report calls this run")] = "Parley",
+    every: Annotated[int, typer.Option(help="only every so many-th conversation")] = 1,
+    system: Annotated[
+        str, typer.Option(help="parley; or stock, stock-tuned: LiveKit's session, in real time")
+    ] = "parley",
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="play nothing: two folders of runs, before and after"),
@@ -72,34 +82,41 @@ def floor(
     from parley.bench.floor.run import Setting, run
     from parley.bench.floor.scene import SPLITS
 
+    if system not in SYSTEMS:
+        raise typer.BadParameter(f"--system is one of {', '.join(SYSTEMS)}, not {system!r}")
     if split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}, not {split!r}")
     try:
-        scenes = families.scenes(split, seed, only or ())  # type: ignore[arg-type]
+        scenes = families.scenes(split, seed, only or ())[::every]  # type: ignore[arg-type]
         numbers = _policy(policy or [])
     except ValueError as e:
         raise typer.BadParameter(str(e)) from e
-    folder = out / split
+    folder = out / (split if system == "parley" else f"{split}-{system}")
     results = folder / "results.jsonl"
     if fresh:
         results.unlink(missing_ok=True)
     setting = Setting(product_engine, out / "cache", clips, folder / "calls", numbers, told=told)
     with Progress(console=console) as progress:
         task = progress.add_task("conversations", total=len(scenes))
-        found = run(
-            scenes,
-            setting,
-            results,
-            jobs=jobs,
-            seconds=None if minutes is None else minutes * 60,
-            tell=lambda done, of: progress.update(task, completed=done, total=of),
-        )
+        seconds = None if minutes is None else minutes * 60
+
+        def tell(done: int, of: int) -> None:
+            progress.update(task, completed=done, total=of)
+
+        if system == "parley":
+            found = run(scenes, setting, results, jobs=jobs, seconds=seconds, tell=tell)
+        else:
+            from livekit.plugins.parley.bench.floor_stock import play_all
+
+            playing = play_all(system, scenes, setting, results, seconds=seconds, tell=tell)  # type: ignore[arg-type]
+            found = asyncio.run(playing)
+            told = True
     unusual = ["the recogniser is never wrong"] * told + list(policy or [])
     console.print(
         _report(
             folder,
             found,
-            system=name,
+            system=SYSTEMS[system],
             split=split,
             seed=seed,
             of_all=len(scenes),
