@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from parley_speech.echo_tape import Samples, Tape
-from parley_speech.types import MIC_HZ
+from parley_speech.types import FRAME_MS, MIC_HZ
 
 F32 = np.float32
 
@@ -33,6 +33,11 @@ MAX_DELAY_MS: Final = 2000
 """Rooms and networks need 20 to 400 ms; a jitter buffer behind a stall has been seen at 1400."""
 QUIET = 8.0
 """RMS in int16 units after whitening, about -72 dBFS: below it there is nothing to explain."""
+ABOVE_BACKGROUND = 3.0
+"""Energy over the line's own noise (5 dB) up to which there is nothing to explain either: what is
+looked for is a sound, from its beginning, and a noise that was there before is not ours."""
+BLOCK = 25
+"""Frames. The noise is the least energy of this block and the one before: speech has gaps."""
 
 MAX_GAIN = 2.0
 """Power gain of the loudest echo believed, +3 dB: what we played in a whisper explains no shout."""
@@ -79,6 +84,8 @@ class DelayTracker:
         """In the last 40 ms the microphone held nothing that could be explained."""
         self._far = Tape(_FFT)
         self._heard = 0
+        self._least = self._least_before = np.inf  # energy, of a block of frames
+        self._frames = 0  # of the microphone, since its sound was last forgotten
         self.forget_echo()
         if self._hint_ms is not None:
             self._evidence[self._near(round(self._hint_ms * PER_MS))] = LOCK / 2
@@ -101,6 +108,7 @@ class DelayTracker:
         self._far_tail = np.zeros(_KERNEL.size - 1, F32)
         self._mic_tail = np.zeros(_KERNEL.size - 1, F32)
         self._unfound = 0  # windows in a row that nothing explained
+        self._frames = 0
 
     @property
     def delay_ms(self) -> float | None:
@@ -122,7 +130,7 @@ class DelayTracker:
         self._heard += mic8.size
         self.moved = False
         energy = self.energy = float(self._mic @ self._mic)
-        self.quiet = energy < _WINDOW * QUIET**2
+        self.quiet = energy < max(_WINDOW * QUIET**2, ABOVE_BACKGROUND * self._noise(energy))
         if self.quiet:
             self._share[:] = 0.0
             self._unfound = 0
@@ -136,6 +144,16 @@ class DelayTracker:
         if self._unfound == 0 or not (hurry or self._unfound % LOOK_EVERY == 0):
             return share
         return max(share, self._search(energy))
+
+    def _noise(self, energy: float) -> float:
+        """Of the line, as energy of 40 ms; 0 while too little of it was heard."""
+        self._frames += 1
+        if self._frames * FRAME_MS < WINDOW_MS:
+            return 0.0
+        if self._frames % BLOCK == 0:
+            self._least, self._least_before = np.inf, self._least
+        self._least = min(self._least, energy)
+        return min(self._least, self._least_before)
 
     # --- where it was last ---------------------------------------------------------------------
 

@@ -53,6 +53,15 @@ def test_the_agents_own_voice_at_minus_12_db_never_looks_like_a_user(
     assert user_frames(run(EchoCanceller(), echo_of(far, delay_ms, -12, room=room), far)) == []
 
 
+@pytest.mark.parametrize("delay_ms", [40, 280, 400])
+def test_the_first_echo_of_a_call_is_found_in_a_noise_that_was_there_before(delay_ms: int) -> None:
+    """Microphones hiss, here at -60 dBFS: until the echo comes that is a sound without one."""
+    far = agent()
+    hiss = np.random.default_rng(1).normal(0, 33, far.size)
+    mic = audio.to_pcm(echo_of(far, delay_ms, -12, room=True) + hiss)
+    assert len(user_frames(run(EchoCanceller(), mic, far))) <= 2
+
+
 @pytest.mark.parametrize("gain_db", [-6.0, -30.0])
 def test_nor_does_a_louder_or_softer_echo(gain_db: float) -> None:
     far = agent()
