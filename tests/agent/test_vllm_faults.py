@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import socket
 import time
@@ -156,6 +158,73 @@ async def test_finish_reason_without_done_is_an_answer():
 
     async with minded(no_done) as (session, _):
         assert words(await heard(session)) == "Yes. Sure."
+
+
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+@asynccontextmanager
+async def kept_alive(end: bytes) -> AsyncIterator[tuple[str, list[int]]]:
+    """A server whose connections serve one request after another; ``end`` follows an answer that
+    is complete. Its address, and how many requests each connection has served."""
+    served: list[int] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        served.append(0)
+        place = len(served) - 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                if "/models" in head:
+                    models = b'{"data": [{"id": "tiny"}]}'
+                    length = f"HTTP/1.1 200 OK\r\ncontent-length: {len(models)}\r\n"
+                    writer.write(
+                        f"{length}content-type: application/json\r\n\r\n".encode() + models
+                    )
+                    continue
+                await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+                served[place] += 1
+                said = json.dumps(delta(content="Good morning."))
+                whole = json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+                text = f"data: {said}\n\ndata: {whole}\n\n".encode()
+                writer.write(CHUNKED + f"{len(text):x}\r\n".encode() + text + b"\r\n" + end)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", served
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("end", "kept"),
+    [
+        (b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n", True),
+        (b"", False),  # it never says that this was all
+        (b"nonsense\r\n", False),
+    ],
+)
+async def test_a_connection_serves_again_when_its_answer_was_read_to_the_end(
+    end: bytes, kept: bool
+):
+    async with kept_alive(end) as (url, served):
+        mind = VllmMind(VllmOptions(base_url=url))
+        await mind.start()
+        for _ in range(3):
+            assert await heard(mind.session()) == [TextDelta("Good morning.")]
+        await mind.aclose()
+    assert sum(served) == 3, "each was asked once"
+    assert (max(served) == 3) == kept
 
 
 async def test_usage_chunks_comments_and_roles_are_no_text():

@@ -13,6 +13,7 @@ stream); both attempts share the time of ``MindLimits.first_s``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 QUEUED = 64  # events; more than that, and the connection is read no further
 RETRY_AFTER_S = 0.1  # where the server names no time
 MOST_ERROR_BYTES = 4096
+REST_S = 0.1
+"""Longest wait for what follows a complete answer (its counts, ``[DONE]``): only a connection that
+was read to its end serves the next request, and a new one costs the server a millisecond."""
 
 UNREACHABLE = "Sorry, I cannot think right now. Please try again in a moment."
 BUSY = "Sorry, I have a lot to do at the moment. Please ask me again in a little while."
@@ -84,6 +88,8 @@ class VllmReply:
         self._cancelled = False
         self._stopped = False
         self._late: MindError | None = None
+        self._whole = False
+        """The answer is complete; what is read now is nobody's."""
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0  # the event loop's time
         self._reader = DeltaReader()
@@ -141,7 +147,7 @@ class VllmReply:
 
     def _expire(self) -> None:
         if not self._stopped:
-            self._late = self._too_late()
+            self._late = None if self._whole else self._too_late()
             self._stop()
 
     # --- the pump ---
@@ -153,7 +159,7 @@ class VllmReply:
         except MindError as error:
             failure = error
         except asyncio.CancelledError:
-            if self._late is None:
+            if self._cancelled or (self._late is None and not self._whole):
                 raise
             failure = self._late
         except Exception as error:
@@ -216,12 +222,18 @@ class VllmReply:
                             break
                     if reader.finished:
                         break
-            if not guard.full:
-                await self._give_rest(guard, leaks)
+                if not guard.full:
+                    await self._give_rest(guard, leaks)
+                self._check(reader, leaks)
+                if not guard.full and not leaks.ended:
+                    await self._read_the_rest(events)
         except (DeltaError, SseError) as error:
             raise _Retryable(self._broken(str(error))) from error
         except Repetition as error:
             raise MindError("the model repeats itself without end", spoken=CUT_OFF) from error
+
+    def _check(self, reader: DeltaReader, leaks: LeakFilter) -> None:
+        """Whether what was read is an answer."""
         if leaks.ended or leaks.blocks:
             logger.warning(LEAKED)
         if not reader.finished:
@@ -230,6 +242,14 @@ class VllmReply:
             why = " but thoughts" if reader.reasoned else ""
             what = f"the model answered nothing{why}"
             raise _Retryable(MindError(what, spoken=SPEECHLESS, passing=True))
+
+    async def _read_the_rest(self, events: AsyncGenerator[str, None]) -> None:
+        """Whatever happens to it, the answer is complete."""
+        self._whole = True
+        self._wait_until(asyncio.get_running_loop().time() + REST_S)
+        with contextlib.suppress(SseError, httpx.RequestError):
+            async for data in events:
+                self.usage.note(data)
 
     async def _events(
         self, response: httpx.Response, reader: DeltaReader
