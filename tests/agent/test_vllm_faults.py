@@ -23,7 +23,7 @@ from agent.fake_openai import (
     delta,
     fake_openai,
 )
-from parley.minds import vllm_reply
+from parley.minds import vllm, vllm_reply
 from parley.minds.base import (
     Cause,
     Context,
@@ -215,10 +215,13 @@ async def kept_alive(end: bytes) -> AsyncIterator[tuple[str, list[int]]]:
     ],
 )
 async def test_a_connection_serves_again_when_its_answer_was_read_to_the_end(
-    end: bytes, kept: bool
+    end: bytes, kept: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    async with kept_alive(end) as (url, served):
-        mind = VllmMind(VllmOptions(base_url=url))
+    monkeypatch.setattr(vllm, "KEEPALIVE_S", 600.0)
+    monkeypatch.setattr(vllm_reply, "REST_S", 60.0 if kept else 0.1)
+    patient = MindLimits(first_s=600, stall_s=600)
+    async with kept_alive(end) as (url, served), asyncio.timeout(60):
+        mind = VllmMind(VllmOptions(base_url=url, limits=patient))
         await mind.start()
         for _ in range(3):
             assert await heard(mind.session()) == [TextDelta("Good morning.")]

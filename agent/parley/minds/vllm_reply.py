@@ -262,7 +262,7 @@ class VllmReply:
             chunk = await anext(chunks, None)
             for data in parser.finish() if chunk is None else parser.feed(chunk):
                 yield data
-            if reader.progress > seen:
+            if reader.progress > seen and not self._whole:
                 seen = reader.progress
                 self._wait_until(asyncio.get_running_loop().time() + self._limits.stall_s)
             if chunk is None:
