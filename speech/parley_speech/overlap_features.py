@@ -63,7 +63,8 @@ _PITCH_HANN = np.hanning(PITCH_WINDOW).astype(np.float32)
 _LAGS = slice(round(MIC_HZ / MAX_PITCH_HZ), round(MIC_HZ / MIN_PITCH_HZ))
 # What the window itself does to the autocorrelation at each lag (Boersma 1993, eq. 9).
 _TAPER = np.fft.irfft(np.abs(np.fft.rfft(_PITCH_HANN, PITCH_FFT)) ** 2)[_LAGS]
-_TAPER = (_TAPER / np.sum(_PITCH_HANN**2)).astype(np.float32)
+_UNTAPER = (np.sum(_PITCH_HANN**2) / _TAPER).astype(np.float32)
+_OCTAVES = np.log2(MIC_HZ / 160.0 / np.arange(_LAGS.start + 1, _LAGS.stop)).astype(np.float32)
 
 HISTORY = PITCH_WINDOW + HOP  # samples that one vector looks at, its frame being the last of them
 
@@ -98,30 +99,42 @@ class FrameFeatures:
 
 def raw_features(history: FloatArray, p_voice: FloatArray) -> FloatArray:
     """(n, HISTORY) samples, full scale 1, and (n,) probabilities; gives (n, SIZE)."""
-    hops = np.stack((history[:, -HOP - WINDOW : -HOP], history[:, -WINDOW:]), 1) * _HANN
-    power = np.abs(np.fft.rfft(hops, FFT)) ** 2 / np.float32(WINDOW)  # (n, 2, FFT // 2 + 1)
-    raw = np.empty((history.shape[0], SIZE), np.float32)
-    raw[:, MEL] = np.log(power @ _FILTERS + 1e-10).reshape(-1, 2 * BANDS)
-    raw[:, LEVEL] = np.log(np.mean(hops * hops, axis=2) + 1e-10)
+    hops = np.empty((len(history), 2, WINDOW), np.float32)
+    np.multiply(history[:, -HOP - WINDOW : -HOP], _HANN, out=hops[:, 0])
+    np.multiply(history[:, -WINDOW:], _HANN, out=hops[:, 1])
+    raw = np.empty((len(history), SIZE), np.float32)
+    raw[:, MEL] = (_power(hops, FFT) @ _FILTERS).reshape(-1, 2 * BANDS)
+    raw[:, LEVEL] = np.einsum("nhw,nhw->nh", hops, hops)
+    levels = raw[:, : LEVEL.stop]
+    levels *= np.float32(1.0 / WINDOW)
+    levels += np.float32(1e-10)
+    np.log(levels, out=levels)
     raw[:, PERIODIC], raw[:, PITCH] = _pitch(history[:, -PITCH_WINDOW:])
     raw[:, VOICE] = p_voice
     return raw
 
 
+def _power(x: FloatArray, size: int) -> FloatArray:
+    """(..., samples) to the power of the ``size // 2 + 1`` lines of its spectrum."""
+    spectrum = np.fft.rfft(x, size)
+    power: FloatArray = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    return power
+
+
 def _pitch(x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(n, PITCH_WINDOW) samples; how periodic, 0..1, and the pitch in octaves from 160 Hz, (n,)."""
-    x = (x - x.mean(1, keepdims=True)) * _PITCH_HANN
-    energy = np.sum(x * x, 1, keepdims=True) + 1e-6
-    spectrum = np.abs(np.fft.rfft(x, PITCH_FFT)) ** 2
-    curve = np.fft.irfft(spectrum)[:, _LAGS] / (energy * _TAPER)
+    x = (x - np.add.reduce(x, 1, keepdims=True) * np.float32(1 / PITCH_WINDOW)) * _PITCH_HANN
+    curve = np.fft.irfft(_power(x, PITCH_FFT))[:, _LAGS] * _UNTAPER
     # The first peak nearly as high as the highest: else half the pitch wins at random.
     inner = curve[:, 1:-1]
-    summit = (inner >= curve[:, :-2]) & (inner >= curve[:, 2:])
-    summit &= inner > 0.92 * inner.max(1, keepdims=True)
-    at = np.argmax(summit, 1)
-    periodic = np.clip(np.take_along_axis(inner, at[:, None], 1)[:, 0], 0.0, 1.0)
-    octaves = np.log2(MIC_HZ / 160.0 / (at + 1 + _LAGS.start))
-    return periodic.astype(np.float32), octaves.astype(np.float32)
+    summit = inner > np.float32(0.92) * np.maximum.reduce(inner, 1, keepdims=True)
+    summit &= inner >= curve[:, :-2]
+    summit &= inner >= curve[:, 2:]
+    at = summit.argmax(1)
+    energy = np.einsum("nw,nw->n", x, x) + np.float32(1e-6)
+    periodic = np.minimum(np.maximum(inner[np.arange(len(x)), at] / energy, 0.0), 1.0)
+    return periodic, _OCTAVES[at]
 
 
 def normalise(raw: FloatArray, peak: float) -> FloatArray:
