@@ -253,18 +253,16 @@ def _quantiles(at: np.ndarray, shares: Iterable[float]) -> str:
 
 def sweep(sounds: Sequence[Heard], frames: Sequence[Sequence[Frame]]) -> None:
     """Every choice of the formula's numbers: nods and noises that stopped, interruptions' times."""
-    print(
-        "sound long_from long_per_s end | nods noises stopped | P50 P75 P90 P95, never | recorded"
-    )
-    choices = itertools.product((-0.5, 0.0, 0.5), (560, 600, 660), (20.0,), (0.0, 0.5, 1.0))
-    for shift, long_from_ms, long_per_s, end in choices:
-        terms = Terms(shift, long_from_ms, long_per_s, TERMS.end_ms, end)
+    print("sound long_from open end | nods noises stopped | P50 P75 P90 P95, never | recorded")
+    choices = itertools.product((0.0, 0.5, 0.75), (400, 450, 500), (0.3, 0.4, 0.5), (0.0, 0.5))
+    for shift, long_from_ms, least, end in choices:
+        terms = Terms(sound=shift, long_from_ms=long_from_ms, open=least, end=end)
         outcomes = [decide(s, f, terms) for s, f in zip(sounds, frames, strict=True)]
         at = {kind: _times(sounds, outcomes, kind) for kind in KINDS}
         clips = _times(sounds, outcomes, INTERRUPTION, "recorded")
         stopped = " ".join(f"{np.mean(np.isfinite(at[k])):6.1%}" for k in (BACKCHANNEL, NOISE))
         print(
-            f"{shift:5.1f} {long_from_ms:6d} {long_per_s:8.0f} {end:6.1f} | {stopped} | "
+            f"{shift:5.2f} {long_from_ms:6d} {least:7.1f} {end:4.1f} | {stopped} | "
             f"{_quantiles(at[INTERRUPTION], (50, 75, 90, 95))} "
             f"{np.mean(np.isinf(at[INTERRUPTION])):.1%} | {_quantiles(clips, (50, 75, 90, 95))}",
             flush=True,

@@ -6,7 +6,9 @@ A sum of log-odds, each term one kind of evidence, so that each can be read and 
 
     sound      log-odds of the network's belief, the lower of two frames: one frame decides nothing
     duration   0 up to ``long_from_ms`` of voice, then ``long_per_s`` a second: nods are short, and
-               who still speaks has more to say. Never for a noise: a siren goes on, too
+               who still speaks has more to say. It settles what the network leaves open: a sound
+               that it takes for a nod (below ``open``) may be a long one ("oh, I see") and counts
+               as speech from ``endless_from_ms``. Never for a noise: a siren goes on, too
     end        ``end`` once a sound has been over for ``end_ms``: the network has heard all of it,
                and what is not decided now ("no", "stop") will be given up in a moment
     words      of the recogniser, late but telling: ``WORDS``. Those that want the floor are worth
@@ -34,8 +36,11 @@ class Terms:
 
     sound: float = 0.5
     """Added to the network's log-odds: it was fitted with a double cost of stopping for a nod."""
-    long_from_ms: int = 600
+    long_from_ms: int = 450
     long_per_s: float = 20.0
+    open: float = 0.4
+    """Belief of the network above which a sound may well be an interruption."""
+    endless_from_ms: int = 1000
     end_ms: int = 60
     end: float = 0.5
 
@@ -69,7 +74,8 @@ def fuse(
     if silence_ms >= terms.end_ms:
         log_odds += terms.end
     if not noise:
-        log_odds += terms.long_per_s * max(0, voiced_ms - terms.long_from_ms) / 1000
+        from_ms = terms.long_from_ms if p_sound > terms.open else terms.endless_from_ms
+        log_odds += terms.long_per_s * max(0, voiced_ms - from_ms) / 1000
     if not noise or words is Words.BACKCHANNEL:
         log_odds += WORDS[words]
     return sigmoid(log_odds)
