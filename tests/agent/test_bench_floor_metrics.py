@@ -307,6 +307,14 @@ def test_the_floors_cost_is_of_ten_minutes() -> None:
     assert figure("floor_cost").samples == (pytest.approx(300.0),)
 
 
+def test_an_agent_without_an_account_has_no_figures_of_it() -> None:
+    known = {"heard": "one two", "heard_error": 1, "slips": [3, -4]}
+    unknown = {"heard": None, "heard_error": 0, "slips": [-9000]}
+    assert figure("lost", agent=[known, unknown]).samples == (7.0,)
+    assert figure("heard_error", agent=[known, unknown]).samples == (1.0,)
+    assert figure("floor_cost", floor_s=0.0).n == 0
+
+
 # --- from what was judged -------------------------------------------------------------------------
 
 

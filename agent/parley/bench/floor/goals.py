@@ -27,7 +27,8 @@ def table(conversations: Sequence[Conversation]) -> list[Figure]:
     wishes = [
         r for r in direct if r["kind"] == "interruption" and r["over_agent"] and not played_out(r)
     ]
-    replies = [reply for c in conversations for reply in c["agent"]]
+    # Only of an agent that gives account of what was heard; another one pauses and goes on.
+    replies = [r for c in conversations for r in c["agent"] if r["heard"] is not None]
     pauses = [p for r in rows if r["kind"] == "turn" for p in r["pauses"]]
     return [
         *_answers(turns),
@@ -100,4 +101,4 @@ def _cost_ms(conversations: Sequence[Conversation]) -> list[float]:
     """One number, or none."""
     seconds = sum(c["seconds"] for c in conversations)
     spent = sum(float(c["floor_s"]) for c in conversations)
-    return [1000 * 600 * spent / float(seconds)] if seconds else []
+    return [1000 * 600 * spent / float(seconds)] if spent else []
