@@ -17,6 +17,7 @@ from parley.minds.base import Cause, Context, MindLimits, Said, TextDelta
 from parley.minds.judgement_vllm import end_question
 from parley.minds.speculation import Ask, SpeculativeReply
 from parley.minds.vllm import VllmMind, VllmOptions
+from parley.minds.vllm_request import Priority
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -37,7 +38,7 @@ SLOTS = 16
 
 
 async def started(url: str, **options: Any) -> VllmMind:
-    defaults = {"temperature": 0.0, "convention": "", "limits": PATIENT}
+    defaults = {"temperature": 0.0, "convention": "", "limits": PATIENT, "connect_s": 60.0}
     mind = VllmMind(VllmOptions(base_url=url, **{**defaults, **options}))
     await mind.start()
     return mind
@@ -114,30 +115,44 @@ async def test_tokens_of_a_discarded_guess_are_known_and_the_server_is_free(
     await mind.aclose()
 
 
+async def occupy(url: str, client: httpx.AsyncClient) -> None:
+    """A place at the server, or one in its queue, asked for again and again."""
+    body = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "Tell me a long story."}],
+        "max_tokens": 900,
+        "stream": True,
+        "priority": int(Priority.GUESS),
+        **ENDLESS,
+    }
+    while True:
+        async with client.stream("POST", f"{url}/chat/completions", json=body) as answer:
+            async for _ in answer.aiter_raw():
+                pass
+
+
 async def test_a_waiting_guess_that_is_wanted_overtakes_other_guesses(
     vllm_url: str, metrics: Metrics
 ):
     """All places are taken and more guesses wait; the wanted one comes before those."""
-    mind = await started(vllm_url, **WORDY)
-    asked = [speculative(mind.session().reply(STORY)) for _ in range(SLOTS + 4)]
-    tasks = [asyncio.create_task(text_of(reply)) for reply in asked]
-    await until(metrics, running=SLOTS, waiting=4)
-    last = speculative(mind.session().reply(QUESTION))
-    first = asyncio.ensure_future(anext(aiter(last)))
-    await until(metrics, running=SLOTS, waiting=5)
-    last.wanted()
-    await until(metrics, running=SLOTS, waiting=6)  # it was sent once more
-    assert mind.speculation.resent == 1
-    free = asked[0]
-    free.cancel()  # one place, for which six wait
-    assert isinstance(await asyncio.wait_for(first, 60), TextDelta)
-    waiting = await metrics.read()
-    assert waiting["vllm:num_requests_waiting"] >= 4, "those before it in the queue still wait"
-    for reply in (*asked, last):
-        await reply.aclose()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    mind = await started(vllm_url)
+    async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=64)) as client:
+        tasks = [asyncio.create_task(occupy(vllm_url, client)) for _ in range(SLOTS + 4)]
+        await until(metrics, running=SLOTS, waiting=4)
+        last = speculative(mind.session().reply(QUESTION))
+        first = asyncio.ensure_future(anext(aiter(last)))
+        await until(metrics, running=SLOTS, waiting=5)
+        last.wanted()
+        await until(metrics, running=SLOTS, waiting=6)  # it was sent once more
+        assert mind.speculation.resent == 1
+        tasks[0].cancel()  # one place at the most, for which six wait
+        assert isinstance(await asyncio.wait_for(first, 60), TextDelta)
+        waiting = await metrics.read()
+        assert waiting["vllm:num_requests_waiting"] >= 1, "those before it in the queue still wait"
+        await last.aclose()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     await until(metrics, running=0, waiting=0)
     await mind.aclose()
 

@@ -27,7 +27,9 @@ LIMITS = MindLimits(first_s=60, stall_s=60)
 
 
 def mind(url: str) -> VllmMind:
-    return VllmMind(VllmOptions(base_url=url, temperature=0.0, convention="", limits=LIMITS))
+    return VllmMind(
+        VllmOptions(base_url=url, temperature=0.0, convention="", limits=LIMITS, connect_s=60.0)
+    )
 
 
 async def text_of(reply: EndpointsReply, words: list[str], at_second: Event | None = None) -> str:
