@@ -504,3 +504,23 @@ def test_a_stop_around_the_last_sample_ends_the_reply_once(late_ms: int) -> None
         assert len(call.ended) == 1
 
     virtually(scenario)
+
+
+@pytest.mark.parametrize(("unfinished", "after_ms"), [(False, 220), (True, 1500)])
+def test_the_beginning_of_a_phrase_is_recognised_together_with_its_end(
+    unfinished: bool, after_ms: int
+) -> None:
+    """A grammar's "my order number is" means nothing without the digits that follow a pause."""
+    recognizer = ScriptedRecognizer(["my order number is one"])
+    ears = Ears(LevelVad(), recognizer, CleanLine(), DurationOverlap())
+    far = np.zeros(320, np.int16)
+    t_ms, ended_ms = 0, None
+    while ended_ms is None:
+        t_ms += 20
+        mic = LOUD if t_ms <= 500 else QUIET
+        ears.hear(mic, far, t_ms, over_agent=False, unfinished=unfinished)
+        ears.listen()
+        ended_ms = t_ms - 500 if t_ms > 500 and ears.final else None
+        assert t_ms < 3000
+    assert ended_ms == pytest.approx(after_ms, abs=20)
+    assert ears.text == "my order number is one"

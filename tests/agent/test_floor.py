@@ -47,7 +47,7 @@ def test_a_turn_is_answered_and_the_speculation_is_ready_at_the_commit() -> None
     assert w.floor.state is State.IDLE
 
 
-@pytest.mark.parametrize(("p", "wait"), [(1.0, 200), (0.5, 600), (None, 600), (0.0, 1400)])
+@pytest.mark.parametrize(("p", "wait"), [(1.0, 200), (0.5, 600), (None, 600), (0.0, 2000)])
 def test_the_surer_the_end_the_shorter_the_wait(p: float | None, wait: int) -> None:
     assert FloorPolicy().wait_ms(p) == wait
 

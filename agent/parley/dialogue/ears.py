@@ -45,6 +45,9 @@ class EarPolicy:
     """Echo likelihood from which a voice is taken for our own (``echo.ECHO_THRESHOLD``)."""
     utterance_end_ms: int = 220
     """Silence after which the recogniser is asked for its final words."""
+    unfinished_end_ms: int = 1500
+    """... where those so far are the beginning of something ("my order number is"): the rest will
+    be understood only together with it."""
     trust: float = 0.5
     """Confidence below which one or two recognised words are not taken for words."""
     trust_long: float = 0.3
@@ -103,6 +106,7 @@ class Ears:
         """Finals that the recogniser still owes."""
         self._partial_of = -1
         self._partial_trusted = False
+        self._partial_likely = False
         self._taken: dict[int, str] = {}
         """Words already taken of utterances that are not final yet."""
         self.voiced_ms = 0
@@ -112,13 +116,16 @@ class Ears:
 
     # --- a frame -------------------------------------------------------------------------------
 
-    def hear(self, mic: Pcm, far: Pcm, t_ms: int, *, over_agent: bool) -> Heard:
+    def hear(
+        self, mic: Pcm, far: Pcm, t_ms: int, *, over_agent: bool, unfinished: bool = False
+    ) -> Heard:
         """One microphone frame (320,) at 16 kHz; ``far`` is what we played then, also (320,).
-        ``over_agent``: the agent has the floor, a voice now is an overlap."""
+        ``over_agent``: the agent has the floor, a voice now is an overlap. ``unfinished``: the
+        words so far are rather not all of the turn."""
         clean = Cleaned(mic, 0.0) if self._canceller is None else self._canceller.process(mic, far)
         p = self._vad.push(clean.pcm)
         self._gate(p, clean)
-        self._recognise(clean.pcm)
+        self._recognise(clean.pcm, patient=unfinished and not over_agent)
         evidence = self._sense(clean, p, t_ms, over_agent)
         return Heard(self._voice, p, clean.echo, evidence, self._silence_ms)
 
@@ -129,13 +136,15 @@ class Ears:
         if self._voice:
             self.voiced_ms += FRAME_MS
 
-    def _recognise(self, pcm: Pcm) -> None:
+    def _recognise(self, pcm: Pcm, *, patient: bool) -> None:
         if self._voice and not self._in_utterance:
             self._asr.begin_utterance()
             self._in_utterance = True
             self._begun += 1
         self._asr.push(pcm)
-        if self._in_utterance and self._silence_ms >= self.policy.utterance_end_ms:
+        patient = patient and bool(self._partial) and self._partial_likely
+        end_ms = self.policy.unfinished_end_ms if patient else self.policy.utterance_end_ms
+        if self._in_utterance and self._silence_ms >= end_ms:
             self._asr.end_utterance()
             self._in_utterance = False
             self._owed += 1
@@ -176,6 +185,7 @@ class Ears:
             else:
                 self._partial, self._partial_of = text, h.utterance
                 self._partial_trusted = self.policy.trusts_as_evidence(h.text, h.confidence)
+                self._partial_likely = self.policy.trusts(h.text, h.confidence)
         changed = self.text != before
         if changed and self._in_overlap and self._overlap is not None:
             self._overlap.hear(self._trusted_words())

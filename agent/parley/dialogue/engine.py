@@ -120,6 +120,7 @@ class Engine:
         self._bound: dict[int, Request] = {}
         self._stop = False
         self._heard = Heard(False, 0.0, 0.0, None)
+        self._unfinished = False
         self._user_speaks = False
         self._onset_ms = 0
         self._guessed_with: tuple[str, tuple[ToolSpec, ...]] | None = None
@@ -218,7 +219,9 @@ class Engine:
             frames = [np.zeros(MIC_FRAME, np.int16)]
         for frame in frames:
             over = self.floor.has_agent
-            self._heard = self._ears.hear(frame, self._far.take(), self.t_ms, over_agent=over)
+            self._heard = self._ears.hear(
+                frame, self._far.take(), self.t_ms, over_agent=over, unfinished=self._unfinished
+            )
         if self._heard.voice and not self._user_speaks:
             self._onset_ms = self.t_ms
         if self._ears.listen() and self._ears.text:
@@ -248,6 +251,8 @@ class Engine:
 
     def _percept(self) -> Percept:
         text = self._ears.text
+        completeness = self._mind.completeness(text) if text else None
+        self._unfinished = completeness is not None and completeness < 0.5
         number, sound, remaining_ms = self.replies.in_hand()
         return Percept(
             t_ms=self.t_ms,
@@ -257,7 +262,7 @@ class Engine:
             final=self._ears.final,
             voiced_ms=self._ears.voiced_ms,
             unclear=self._ears.unclear,
-            completeness=self._mind.completeness(text) if text else None,
+            completeness=completeness,
             stale=self._guessed_with not in (None, (self.instructions, self.tools)),
             overlap=self._overlap(text),
             reply=number,

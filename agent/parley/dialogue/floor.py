@@ -128,7 +128,7 @@ class FloorPolicy:
     """Wait when the words are surely a whole turn."""
     wait_unsure_ms: int = 600
     """... when nothing is known about them."""
-    wait_open_ms: int = 1400
+    wait_open_ms: int = 2000
     """... when they are surely unfinished ("my order number is")."""
     stable_ms: int = 40
     """Words that stand for so long in a silence, though not final, are worth a speculated reply."""
