@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from pocketsphinx import Decoder
@@ -47,6 +48,43 @@ def at(node: str) -> FlowSession:
 )
 def test_completeness_at_the_welcome(text: str, likely: float | None):
     assert at("welcome").completeness(text) == likely
+
+
+TWO_NUMBERS = """
+flow: desk
+start: ask
+slots:
+  order: {type: digits, length: 5}
+nodes:
+  ask:
+    say: How can I help?
+    no_input: {say: "Hello?", then: done}
+    no_match: {say: "Pardon?", then: done}
+    expect:
+      - phrases: ["my order number is {order}", "{order}"]
+        go: done
+      - phrases: ["a table for {number}"]
+        go: done
+  done: {say: Goodbye., hang_up: true}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "likely"),
+    [
+        ("my order number is one two three", 0.2),
+        ("my order number one two three", 0.2),
+        ("my order number is one two three four five", 1.0),
+        ("a table for four", 1.0),
+        ("a table for", 0.2),
+    ],
+)
+def test_digits_are_judged_by_the_phrase_they_stand_in(
+    tmp_path: Path, text: str, likely: float
+) -> None:
+    flow = tmp_path / "desk.yaml"
+    flow.write_text(TWO_NUMBERS)
+    assert FlowMind(flow).session().completeness(text) == likely
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 
 from parley.minds import flow_match, flow_text
 from parley.minds.flow_match import Match, Pattern
-from parley.minds.flow_slots import Heard
+from parley.minds.flow_slots import Heard, SlotSpec
 
 OPEN = 0.2
 """More must come: an open slot, the beginning of a phrase, a dangling word."""
 EITHER = 0.5
 """A whole phrase that is also the beginning of another one."""
 DONE = 1.0
+LEAD = 3
+"""Words before a slot of which one with a meaning tells which slot it is."""
 
 
 def completeness(patterns: Sequence[Pattern], text: str) -> float | None:
@@ -49,7 +51,7 @@ def _digits(patterns: Sequence[Pattern], heard: Heard) -> float | None:
     if heard.tokens[-1] == "and":  # "three hundred and"
         end -= 1
     last = next((run for run in heard.runs.values() if run.end == end), None)
-    slots = {s for p in patterns for s in p.slots if s.kind in ("digits", "number")}
+    slots = _slots_after(patterns, heard.tokens[: last.start]) if last is not None else set()
     if last is None or not slots or (end < len(heard.tokens) and not last.can_grow):
         return None
     if last.can_grow:
@@ -64,6 +66,24 @@ def _digits(patterns: Sequence[Pattern], heard: Heard) -> float | None:
         elif said < slot.max_digits:
             verdicts.append(EITHER)
     return max(verdicts, default=None)
+
+
+def _slots_after(patterns: Sequence[Pattern], before: tuple[str, ...]) -> set[SlotSpec]:
+    """Which slots digits after these words may fill: of the phrases that lead to them by the same,
+    or of all, where none does. "My order number is" waits for five digits, though "a table for"
+    would be content with one."""
+    led_to: set[SlotSpec] = set()
+    anywhere: set[SlotSpec] = set()
+    for pattern in patterns:
+        for at, slot in enumerate(pattern.elements):
+            if isinstance(slot, str) or slot.kind not in ("digits", "number"):
+                continue
+            anywhere.add(slot)
+            lead = [e for e in pattern.elements[max(0, at - LEAD) : at] if isinstance(e, str)]
+            telling = [word for word in lead if flow_text.weight(word) == 1]
+            if any(flow_text.likeness(a, b) for a in telling for b in before[-LEAD:]):
+                led_to.add(slot)
+    return led_to or anywhere
 
 
 def _explains_the_end(match: Match, heard: Heard) -> bool:
