@@ -87,7 +87,7 @@ def floor(
     if split not in SPLITS:
         raise typer.BadParameter(f"--split is one of {', '.join(SPLITS)}, not {split!r}")
     try:
-        scenes = families.scenes(split, seed, only or ())[::every]  # type: ignore[arg-type]
+        scenes = families.scenes(split, seed, only or ())[::every]
         numbers = _policy(policy or [])
     except ValueError as e:
         raise typer.BadParameter(str(e)) from e

@@ -19,7 +19,12 @@ from typing import Any, Literal
 import numpy as np
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, LanguageCode, stt, utils
-from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, NotGivenOr
+from livekit.agents.types import (
+    DEFAULT_API_CONNECT_OPTIONS,
+    NOT_GIVEN,
+    APIConnectOptions,
+    NotGivenOr,
+)
 from livekit.agents.voice import io
 from livekit.plugins.parley.bench.stock import InstantLLM
 from livekit.plugins.parley.tts import TTS
@@ -44,7 +49,7 @@ def session_of(kind: Kind, line: Line, voice: InstantVoice, answer: str) -> Agen
     delays that work without a cloud. Raises ImportError without livekit-plugins-silero."""
     from livekit.plugins import silero
 
-    parts = {"stt": ToldSTT(line), "llm": InstantLLM(answer), "tts": TTS(voice)}
+    parts: dict[str, Any] = {"stt": ToldSTT(line), "llm": InstantLLM(answer), "tts": TTS(voice)}
     if kind == "stock":
         return AgentSession(vad=silero.VAD.load(), turn_handling={"turn_detection": "vad"}, **parts)
     return AgentSession(
@@ -158,8 +163,7 @@ async def play_all(
             tell(len(scenes) - len(missing), len(scenes))
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
-            group.create_task(work())
+        _ = [group.create_task(work()) for _ in range(at_once)]
     keys = [f"{kind}/{s.name}/{s.seed}" for s in scenes]
     return [kept[key] for key in keys if key in kept]
 
@@ -276,7 +280,7 @@ class ToldSTT(stt.STT[Any]):
         self,
         buffer: utils.AudioBuffer,
         *,
-        language: NotGivenOr[str],
+        language: NotGivenOr[str] = NOT_GIVEN,
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     ) -> stt.SpeechEvent:
         said = [p.text for p in self._line.placed[-1:] if p.cue.kind != "noise"]
