@@ -38,6 +38,8 @@ from parley_speech.types import SPEAKER_HZ
 SCENARIOS = ("interruptions", "sounds", "echo", "cost", "stock")
 ANSWERS = ("harbour", "garden", "workshop")
 LANES = 2
+CORES = 2
+"""... of this machine for each: a call with its caller and server on one core measures the core."""
 """Calls at one time where only stops are counted."""
 AGENT_FILE_S = 15.0
 CALL_S = 400.0
@@ -328,7 +330,7 @@ class Bench:
 
 async def _in_lanes(jobs: list[Callable[[], Awaitable[None]]]) -> None:
     """Runs them, LANES at a time, in their order."""
-    gate = asyncio.Semaphore(min(LANES, os.cpu_count() or 1))
+    gate = asyncio.Semaphore(max(1, min(LANES, (os.cpu_count() or 1) // CORES)))
 
     async def one(job: Callable[[], Awaitable[None]]) -> None:
         async with gate:
