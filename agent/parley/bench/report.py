@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from parley.bench.figures import Figure, Goal, Statistic, shown
 from parley.bench.judge import ratios
+from parley.report.template import template
 from parley.report.theme import LIGHT
 from parley.report.timeline import DrawingUnavailable
 
@@ -271,19 +272,7 @@ def _strip(axes: Any, figure: Figure, y: float, most: float) -> None:
 
 
 def _page(run: Run, picture: Path) -> str:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise DrawingUnavailable(
-            "The bench's page needs jinja2: pip install 'parley[report]'."
-        ) from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    page = template(Path(__file__).parent, "The bench's page")
     rows = [
         {
             "what": _what(figure),
@@ -295,7 +284,7 @@ def _page(run: Run, picture: Path) -> str:
         for figure in run.figures
     ]
     image = base64.b64encode(picture.read_bytes()).decode("ascii")
-    return environment.get_template("report.html.j2").render(
+    return page.render(
         run=run,
         rows=rows,
         image=f"data:image/png;base64,{image}",

@@ -13,15 +13,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import soundfile
 
 from .events import Event, latencies, load_events, transcript
 from .levels import Span, sounds
 from .recording import Recording
+from .template import template
 from .theme import DARK, LIGHT
-from .timeline import DrawingUnavailable, Row, Scene, draw
+from .timeline import Row, Scene, draw
 
 EMBED_BYTES = 16_000_000  # about five minutes of speech as FLAC; longer calls are linked
 JOIN_TURN_MS = 700  # pauses within one turn
@@ -43,7 +43,7 @@ def write_report(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    template = _template()
+    page = template(Path(__file__).parent, "The report's page", stamp=stamp)
     if not isinstance(recording, Recording):
         recording = Recording.load(recording)
     if isinstance(events, str | Path):
@@ -53,7 +53,7 @@ def write_report(
     rows = draw(scene, picture, LIGHT)
     dark = io.BytesIO()
     draw(scene, dark, DARK)
-    page = template.render(
+    page = page.render(
         title=title,
         when=_when(recording.started_at),
         duration=stamp(recording.duration_s),
@@ -87,24 +87,6 @@ def make_scene(recording: Recording, events: Sequence[Event], title: str) -> Sce
         title, recording.caller, recording.agent, recording.rate_hz, offset_s,
         list(events), transcript(events, *heard),
     )  # fmt: skip
-
-
-def _template() -> Any:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise DrawingUnavailable(
-            "The report's page needs jinja2: pip install 'parley[report]'."
-        ) from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["stamp"] = stamp
-    return environment.get_template("report.html.j2")
 
 
 def _audio(recording: Recording, folder: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from parley.bench.figures import Figure, Goal
 from parley.bench.floor import cases, pictures
 from parley.bench.floor.table import cells, goal
-from parley.report.timeline import DrawingUnavailable
+from parley.report.template import template
 
 FDB = {
     "pause_tor": "pauses: TOR ↓",
@@ -38,20 +38,8 @@ def write(
 
 
 def html(run: Mapping[str, Any], conversations: Sequence[Mapping[str, Any]], folder: Path) -> str:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise DrawingUnavailable(
-            "The bench's page needs jinja2: pip install 'parley[report]'."
-        ) from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    page = template(Path(__file__).parent, "The bench's page")
+    return page.render(
         run=run,
         goals=[_row(figure) for figure in run["figures"]],
         fdb=[(name, _short(run["fdb"][key])) for key, name in FDB.items()],
