@@ -7,7 +7,7 @@ it costs nothing while nobody speaks; it keeps its own pre-roll, so no first sou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,8 +105,8 @@ class Ears:
         self._owed = 0
         """Finals that the recogniser still owes."""
         self._partial_of = -1
-        self._partial_trusted = False
-        self._partial_likely = False
+        self._supposed: Hypothesis | None = None
+        """The latest partial as it came."""
         self._taken: dict[int, str] = {}
         """Words already taken of utterances that are not final yet."""
         self.voiced_ms = 0
@@ -142,7 +142,7 @@ class Ears:
             self._in_utterance = True
             self._begun += 1
         self._asr.push(pcm)
-        patient = patient and bool(self._partial) and self._partial_likely
+        patient = patient and self._supposes(self.policy.trusts)
         end_ms = self.policy.unfinished_end_ms if patient else self.policy.utterance_end_ms
         if self._in_utterance and self._silence_ms >= end_ms:
             self._asr.end_utterance()
@@ -184,8 +184,7 @@ class Ears:
                 self._close(h, text)
             else:
                 self._partial, self._partial_of = text, h.utterance
-                self._partial_trusted = self.policy.trusts_as_evidence(h.text, h.confidence)
-                self._partial_likely = self.policy.trusts(h.text, h.confidence)
+                self._supposed = h
         changed = self.text != before
         if changed and self._in_overlap and self._overlap is not None:
             self._overlap.hear(self._trusted_words())
@@ -210,8 +209,13 @@ class Ears:
 
     def _trusted_words(self) -> tuple[str, ...]:
         """A grammar finds words in any noise; only those it is sure of say what a sound is."""
-        partial = self._partial if self._partial_trusted else ""
+        partial = self._partial if self._supposes(self.policy.trusts_as_evidence) else ""
         return tuple(" ".join([*self._finals, partial]).split())
+
+    def _supposes(self, trusts: Callable[[str, float], bool]) -> bool:
+        """There are words of a partial, and they are good enough."""
+        h = self._supposed
+        return bool(self._partial) and h is not None and trusts(h.text, h.confidence)
 
     @property
     def final(self) -> bool:
