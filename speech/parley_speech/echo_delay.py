@@ -85,7 +85,6 @@ class DelayTracker:
         self._far = Tape(_FFT)
         self._heard = 0
         self._least = self._least_before = np.inf  # energy, of a block of frames
-        self._frames = 0  # of the microphone, since its sound was last forgotten
         self.forget_echo()
         if self._hint_ms is not None:
             self._evidence[self._near(round(self._hint_ms * PER_MS))] = LOCK / 2
@@ -108,7 +107,7 @@ class DelayTracker:
         self._far_tail = np.zeros(_KERNEL.size - 1, F32)
         self._mic_tail = np.zeros(_KERNEL.size - 1, F32)
         self._unfound = 0  # windows in a row that nothing explained
-        self._frames = 0
+        self._frames = 0  # of the microphone since then
 
     @property
     def delay_ms(self) -> float | None:
