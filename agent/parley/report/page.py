@@ -43,7 +43,7 @@ def write_report(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    page = template(Path(__file__).parent, "The report's page", stamp=stamp)
+    frame = template(Path(__file__).parent, "The report's page", stamp=stamp)
     if not isinstance(recording, Recording):
         recording = Recording.load(recording)
     if isinstance(events, str | Path):
@@ -53,7 +53,7 @@ def write_report(
     rows = draw(scene, picture, LIGHT)
     dark = io.BytesIO()
     draw(scene, dark, DARK)
-    page = page.render(
+    page = frame.render(
         title=title,
         when=_when(recording.started_at),
         duration=stamp(recording.duration_s),

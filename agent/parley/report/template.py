@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from parley.report.timeline import DrawingUnavailable
 
+if TYPE_CHECKING:
+    import jinja2
 
-def template(folder: Path, what: str, **filters: Callable[..., str]) -> Any:
+
+def template(folder: Path, what: str, **filters: Callable[..., str]) -> jinja2.Template:
     """``report.html.j2`` of a folder; ``what`` names the page in the error. ``filters`` are what
     it may call by these names.
 
