@@ -16,7 +16,7 @@ from parley.bench.instant import Rendering
 from parley.dialogue import events as ev
 from parley.dialogue.ears import Ears
 from parley.dialogue.engine import Engine
-from parley.dialogue.floor import FloorPolicy
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
 from parley_speech.echo import EchoCanceller
 from parley_speech.overlap import OverlapClassifier

@@ -29,7 +29,8 @@ from agent.fakes import (
 from parley.dialogue import events as ev
 from parley.dialogue.ears import Ears
 from parley.dialogue.engine import Engine
-from parley.dialogue.floor import FloorPolicy, State
+from parley.dialogue.floor import State
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Cause, Context, HangUp, MindError, Said, ToolCall, ToolResult
 from parley_speech.types import SPEAKER_HZ
 from virtual_time import run as run_virtually

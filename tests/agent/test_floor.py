@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from agent.world import TICK, UserSound, World
 from parley.dialogue import acts as A
-from parley.dialogue.floor import _EVENTS, TABLE, Floor, FloorPolicy, State
+from parley.dialogue.floor import _EVENTS, TABLE, Floor, State
 from parley.dialogue.percepts import Percept, Sound
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Cause
 
 TALK = UserSound(1000, 1200, "talk", "where is my order")

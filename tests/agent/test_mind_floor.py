@@ -9,8 +9,9 @@ from agent.fakes import CleanLine, DurationOverlap, LevelVad, Script, ScriptedMi
 from parley.dialogue import acts as A
 from parley.dialogue.ears import Ears
 from parley.dialogue.engine import Engine
-from parley.dialogue.floor import Floor, FloorPolicy, State
+from parley.dialogue.floor import Floor, State
 from parley.dialogue.percepts import Percept, Sound
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Context, OverlapOpinion, Said
 from parley_speech.types import FRAME_MS, Hypothesis
 

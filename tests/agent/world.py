@@ -7,8 +7,9 @@ import random
 from dataclasses import dataclass, field
 
 from parley.dialogue import acts as A
-from parley.dialogue.floor import Floor, FloorPolicy, State
+from parley.dialogue.floor import Floor, State
 from parley.dialogue.percepts import Percept, Sound
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Cause
 from parley_speech.types import OverlapEvidence
 

@@ -27,7 +27,7 @@ from agent.fakes import (
 )
 from parley.dialogue import events as ev
 from parley.dialogue.engine import Engine
-from parley.dialogue.floor import FloorPolicy
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Context
 from parley.minds.filler import FillerPolicy
 from parley_speech.types import MIC_HZ

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from parley.bench.floor import goals
 from parley.bench.floor.lockstep import LockstepRecognizer
 from parley.bench.instant import InstantMind, InstantVoice
-from parley.dialogue.floor import FloorPolicy
+from parley.dialogue.policy import FloorPolicy
 
 WIDE = {"COLUMNS": "200", "NO_COLOR": "1"}
 

@@ -23,7 +23,7 @@ from parley.bench.mind_fake import FIRST_S, FakeModel, fake_model
 from parley.dialogue import events as ev
 from parley.dialogue.ears import Ears
 from parley.dialogue.engine import Engine
-from parley.dialogue.floor import FloorPolicy
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Context, MindEvent, MindSession, Reply, TextDelta, Urgent
 from parley.minds.flow import FlowMind
 from parley.minds.speculation import SpeculationStats

@@ -31,10 +31,11 @@ from parley.dialogue.acts import (
 )
 from parley.dialogue.beat import TICK_S, Beat
 from parley.dialogue.ears import Ears, Heard
-from parley.dialogue.floor import Floor, FloorPolicy, State
+from parley.dialogue.floor import Floor, State
 from parley.dialogue.ledger import Ledger
 from parley.dialogue.mixer import Fade
 from parley.dialogue.percepts import Percept
+from parley.dialogue.policy import FloorPolicy
 from parley.dialogue.reference import FarEnd
 from parley.dialogue.replies import FixedReply, Replies
 from parley.minds.base import (

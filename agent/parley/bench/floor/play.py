@@ -25,7 +25,7 @@ from parley.bench.floor.utterances import Studio, Utterance, Voiced
 from parley.bench.instant import InstantMind, InstantVoice, Rendering
 from parley.dialogue import events as ev
 from parley.dialogue.engine import Engine
-from parley.dialogue.floor import FloorPolicy
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Cause, Mind
 from parley.minds.flow import FlowMind
 from parley_speech import audio

@@ -25,7 +25,7 @@ from parley.bench.floor.played import Played
 from parley.bench.floor.scene import Scene
 from parley.bench.floor.texts import TEXTS
 from parley.bench.floor.utterances import Studio
-from parley.dialogue.floor import FloorPolicy
+from parley.dialogue.policy import FloorPolicy
 from parley_speech import audio
 from parley_speech.tts.espeak import EspeakSynthesizer
 from parley_speech.types import MIC_HZ, SPEAKER_HZ, AudioChunk, WordMark

@@ -15,7 +15,7 @@ from typing import Any
 from parley.dialogue import events as ev
 from parley.dialogue.ears import Canceller, Ears, OverlapSense
 from parley.dialogue.engine import Engine
-from parley.dialogue.floor import FloorPolicy
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
 from parley_speech.registry import load
 from parley_speech.remote import voice_of

@@ -18,7 +18,7 @@ from livekit.plugins.parley.session import FullDuplexSession
 from livekit.plugins.parley.session_fit import require_session_that_fits
 
 from parley.dialogue import events as ev
-from parley.dialogue.floor import FloorPolicy
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
 from parley.minds.filler import FillerPolicy
 from parley_speech.types import Synthesizer

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from parley.dialogue.engine import Engine
 from parley.dialogue.events import EngineEvent
-from parley.dialogue.floor import FloorPolicy
+from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
 from parley_speech.types import Recognizer, Synthesizer
 
