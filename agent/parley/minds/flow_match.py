@@ -38,8 +38,16 @@ class Pattern:
     elements: tuple[Element, ...]
 
     @cached_property
+    def weighed(self) -> tuple[tuple[Element, float], ...]:
+        """Its elements with what each counts, the heaviest first."""
+        weighed = [
+            (e, flow_text.weight(e) if isinstance(e, str) else e.weight) for e in self.elements
+        ]
+        return tuple(sorted(weighed, key=lambda each: -each[1]))
+
+    @cached_property
     def weight(self) -> float:
-        return sum(flow_text.weight(e) if isinstance(e, str) else e.weight for e in self.elements)
+        return sum(weight for _, weight in self.weighed)
 
     @cached_property
     def content(self) -> tuple[str, ...]:
@@ -97,7 +105,7 @@ def best(patterns: Sequence[Pattern], heard: Heard) -> tuple[int, Match] | None:
 def match(pattern: Pattern, heard: Heard, to_beat: float = 0.0) -> Match | None:
     """How ``pattern`` explains what was heard; None when it does not, or with no more gain than
     ``to_beat``."""
-    if not heard.tokens or _most(pattern, heard) < max(to_beat, ENOUGH * pattern.weight):
+    if not heard.tokens or not _may_gain(pattern, heard, max(to_beat, ENOUGH * pattern.weight)):
         return None
     path = _align(pattern, heard)
     if path is None or path.start < 0 or (pattern.content and not path.content):
@@ -129,16 +137,19 @@ def parse(source: str, slot: Callable[[str], SlotSpec]) -> Pattern:
     return Pattern(source, tuple(elements))
 
 
-def _most(pattern: Pattern, heard: Heard) -> float:
-    """What the phrase could gain at most, in whatever order its words were said: a cheap bound
-    that spares most phrases the alignment."""
-    most = 0.0
-    for element in pattern.elements:
+def _may_gain(pattern: Pattern, heard: Heard, least: float) -> bool:
+    """Whether the phrase could gain ``least``, in whatever order its words were said. A cheap
+    bound that spares most phrases the alignment, given up at the first word too many that is
+    missing: a menu has a hundred phrases, and they are asked between two frames of sound."""
+    spare = pattern.weight - least + ROUNDING
+    for element, weight in pattern.weighed:
         if isinstance(element, str):
-            most += flow_text.weight(element) * heard.likest(element)
-        elif heard.runs or element.kind not in ("digits", "number"):
-            most += element.weight
-    return most + ROUNDING
+            spare -= weight * (1 - heard.likest(element))
+        elif not heard.runs and element.kind in ("digits", "number"):
+            spare -= weight
+        if spare < 0:
+            return False
+    return True
 
 
 def _align(pattern: Pattern, heard: Heard) -> _Path | None:
