@@ -77,7 +77,8 @@ def test_no_task_is_left_to_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "unwanted", ["torch", "livekit", "onnxruntime", "httpx", "matplotlib", "transformers"]
+    "unwanted",
+    ["torch", "livekit", "onnxruntime", "httpx", "aiohttp", "matplotlib", "transformers"],
 )
 def test_importing_parley_brings_nothing_heavy(unwanted: str) -> None:
     code = f"import sys, parley, parley.dialogue.floor; sys.exit({unwanted!r} in sys.modules)"

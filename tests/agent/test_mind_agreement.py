@@ -76,7 +76,7 @@ def test_agreement_is_symmetric_and_means_equal_content(a: list[str], b: list[st
 @given(WORDS, st.sampled_from(["not", "no", "yes", "seven", "8", "london"]))
 def test_a_word_of_content_at_the_end_is_never_ignored(words: list[str], more: str):
     said = " ".join(words)
-    if words and words[-1] == more:
+    if content(said)[-1:] == (more,):  # once more, be it behind an "um": the caller repeats it
         return
     assert not agrees(said, f"{said} {more}")
 

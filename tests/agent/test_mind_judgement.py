@@ -8,11 +8,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.fake_openai import Exchange, fake_openai
 from parley.bench.mind_calibration import curve, fit_letters, fit_platt
 from parley.bench.mind_examples import read
 from parley.minds.base import Attentive, Cause, Context, OverlapOpinion, Said
@@ -29,6 +30,7 @@ from parley.minds.judgement import (
     weigh,
 )
 from parley.minds.judgement_vllm import LATE_IN_A_ROW, Judge, end_question, overlap_question
+from parley.minds.vllm_http import Connections
 from parley_speech.types import OverlapEvidence
 
 P = st.floats(0.001, 0.999)
@@ -180,8 +182,9 @@ class Server:
         self.given_up = 0
         self.begun, self.left = asyncio.Event(), asyncio.Event()
 
-    async def handle(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(json.loads(request.content))
+    async def post(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        assert path == "chat/completions"
+        self.asked.append(body)
         self.begun.set()
         told = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(told, float):
@@ -194,13 +197,10 @@ class Server:
             told = answer(x=1.0)
         if isinstance(told, Exception):
             raise told
-        return told if isinstance(told, httpx.Response) else httpx.Response(200, json=told)
+        return told if isinstance(told, tuple) else (200, json.dumps(told).encode())
 
 
 def judge(server: Server, budget_s: float = 30.0) -> Judge:
-    client = httpx.AsyncClient(
-        transport=httpx.MockTransport(server.handle), base_url="http://model/v1/"
-    )
     both = Calibration(Platt(), LetterCalibration(), 0.35)
 
     def compose(context: Context) -> dict[str, object]:
@@ -212,7 +212,7 @@ def judge(server: Server, budget_s: float = 30.0) -> Judge:
             "max_tokens": 400,
         }
 
-    return Judge(client, compose, both, "<end>", budget_s)
+    return Judge(server.post, compose, both, "<end>", budget_s)
 
 
 def says(text: str, *before: Said) -> Context:
@@ -289,11 +289,12 @@ async def test_a_late_answer_is_no_answer_and_many_make_a_pause():
 @pytest.mark.parametrize(
     "wrong",
     [
-        httpx.Response(500),
-        httpx.Response(200, text="no json"),
-        httpx.Response(200, json=[1]),
+        (500, b""),
+        (200, b"no json"),
+        (200, b"[1]"),
         {"choices": []},
-        httpx.ConnectError("gone"),
+        aiohttp.ServerDisconnectedError(),
+        ConnectionResetError("gone"),
     ],
 )
 async def test_whatever_goes_wrong_there_is_no_opinion(wrong: Any):
@@ -301,6 +302,26 @@ async def test_whatever_goes_wrong_there_is_no_opinion(wrong: Any):
     assert await one.end(says("hello")) is None
     assert await one.overlap(says("hello")) is None
     await one.aclose()
+
+
+async def test_a_question_that_is_late_leaves_no_connection():
+    async def mute(exchange: Exchange) -> None:
+        await exchange.gone.wait()
+
+    async def judges(exchange: Exchange) -> None:
+        await exchange.json(200, answer(**{"<end>": 0.75, "x": 0.25}))
+
+    async with fake_openai(mute, judges) as fake, asyncio.timeout(60):
+        client = Connections(fake.url)
+        both = Calibration(Platt(), LetterCalibration(), 0.35)
+        late = Judge(client.post, lambda _: {}, both, "<end>", 0.05)
+        assert await late.end(says("hello")) is None
+        assert late.late == 1
+        await fake.completions[0].gone.wait()
+        patient = Judge(client.post, lambda _: {}, both, "<end>", 60.0)
+        assert await patient.end(says("hello")) == pytest.approx(0.75)
+        assert patient.late == 0
+        await client.aclose()
 
 
 async def test_closing_ends_the_question_on_its_way():

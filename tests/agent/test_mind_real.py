@@ -220,9 +220,9 @@ async def test_a_judgement_shares_the_replys_cached_prompt(vllm_url: str, metric
     before = (await metrics.read())["vllm:prefix_cache_hits_total"]
     body = session._compose.judgement(said)
     assert mind.client is not None
-    answer = await mind.client.post("chat/completions", json=end_question(body))
-    assert answer.status_code == 200
-    prompt = answer.json()["usage"]["prompt_tokens"]
+    status, content = await mind.client.post("chat/completions", end_question(body))
+    assert status == 200
+    prompt = json.loads(content)["usage"]["prompt_tokens"]
     hit = (await metrics.read())["vllm:prefix_cache_hits_total"] - before
     assert prompt - hit < 64, "all but its last block or two"
     reply = session._compose.reply(said, Ask(urgent=True))

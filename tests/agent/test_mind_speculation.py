@@ -15,6 +15,7 @@ from parley.minds.speculation import (
     SpeculativeReply,
     TurnBudget,
 )
+from parley.minds.vllm_deltas import DeltaReader
 from parley.minds.vllm_usage import Usage
 from virtual_time import run as run_virtually
 
@@ -277,11 +278,21 @@ def test_waste_is_told_for_each_token_used():
 
 
 def test_usage_reads_counts_but_not_the_models_words():
-    usage = Usage()
-    usage.note(r'{"choices":[{"delta":{"content":"\"completion_tokens\": 9, \"usage\""}}]}')
-    assert usage == Usage()
-    usage.note(
+    reader = DeltaReader()
+    reader.feed(r'{"choices":[{"delta":{"content":"\"completion_tokens\": 9, \"usage\""}}]}')
+    assert reader.usage == Usage()
+    reader.feed(
         '{"choices":[{"finish_reason":null}],"usage":{"prompt_tokens":7,"completion_tokens":3}}'
     )
-    usage.note('{"choices":[{"finish_reason":"length"}],"usage":{"completion_tokens": 4}}')
-    assert usage == Usage(7, 4, "length")
+    assert reader.usage == Usage(7, 3)
+    reader.feed('{"choices":[{"finish_reason":"length"}],"usage":{"completion_tokens": 4}}')
+    assert reader.usage == Usage(7, 4, "length")
+    reader.feed('{"choices":[],"usage":{"prompt_tokens":8,"completion_tokens":"many"}}')
+    assert reader.usage == Usage(8, 4, "length"), "the last chunk has no choice"
+
+
+@pytest.mark.parametrize("usage", ["null", "7", "[]", '{"completion_tokens": null}'])
+def test_counts_that_are_none_are_left_out(usage: str):
+    reader = DeltaReader()
+    assert reader.feed(f'{{"choices":[{{"delta":{{"content":"a"}}}}],"usage":{usage}}}')
+    assert reader.usage == Usage()

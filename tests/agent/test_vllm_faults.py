@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +22,7 @@ from agent.fake_openai import (
     delta,
     fake_openai,
 )
-from parley.minds import vllm, vllm_reply
+from parley.minds import vllm_http, vllm_refusal, vllm_reply
 from parley.minds.base import (
     Cause,
     Context,
@@ -166,9 +165,10 @@ CHUNKED = (
 
 
 @asynccontextmanager
-async def kept_alive(end: bytes) -> AsyncIterator[tuple[str, list[int]]]:
+async def kept_alive(end: bytes | None) -> AsyncIterator[tuple[str, list[int]]]:
     """A server whose connections serve one request after another; ``end`` follows an answer that
-    is complete. Its address, and how many requests each connection has served."""
+    is complete; None: the connection is closed there. Its address, and how many requests each
+    connection has served."""
     served: list[int] = []
     tasks: set[asyncio.Task[None]] = set()
 
@@ -193,7 +193,10 @@ async def kept_alive(end: bytes) -> AsyncIterator[tuple[str, list[int]]]:
                 said = json.dumps(delta(content="Good morning."))
                 whole = json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]})
                 text = f"data: {said}\n\ndata: {whole}\n\n".encode()
-                writer.write(CHUNKED + f"{len(text):x}\r\n".encode() + text + b"\r\n" + end)
+                writer.write(CHUNKED + f"{len(text):x}\r\n".encode() + text + b"\r\n")
+                if end is None:
+                    break
+                writer.write(end)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -211,13 +214,13 @@ async def kept_alive(end: bytes) -> AsyncIterator[tuple[str, list[int]]]:
     [
         (b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n", True),
         (b"", False),  # it never says that this was all
-        (b"nonsense\r\n", False),
+        (None, False),
     ],
 )
 async def test_a_connection_serves_again_when_its_answer_was_read_to_the_end(
-    end: bytes, kept: bool, monkeypatch: pytest.MonkeyPatch
+    end: bytes | None, kept: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(vllm, "KEEPALIVE_S", 600.0)
+    monkeypatch.setattr(vllm_http, "KEEPALIVE_S", 600.0)
     monkeypatch.setattr(vllm_reply, "REST_S", 60.0 if kept else 0.1)
     patient = MindLimits(first_s=600, stall_s=600)
     async with kept_alive(end) as (url, served), asyncio.timeout(60):
@@ -439,7 +442,7 @@ async def test_busy_for_longer_than_there_is_time():
 
     async with minded(busy) as (session, fake):
         error = await failure(session)
-        assert error.spoken == vllm_reply.BUSY
+        assert error.spoken == vllm_refusal.BUSY
         assert len(fake.completions) == 1
 
 
@@ -470,13 +473,11 @@ async def test_no_stream_but_a_page():
 
 
 async def test_server_gone_after_start():
-    async with minded() as (session, _):
-        pass
-    options = VllmOptions(base_url=f"http://127.0.0.1:{_closed_port()}/v1", limits=QUICK)
-    async with minded() as (session, _):
-        session._options = options
-        session._client.base_url = options.base_url + "/"
-        error = await failure(session)
+    async with fake_openai() as fake:
+        mind = VllmMind(VllmOptions(base_url=fake.url, limits=QUICK))
+        await mind.start()
+    error = await failure(mind.session())
+    await mind.aclose()
     assert "vllm serve" in str(error)
     assert error.spoken == vllm_reply.UNREACHABLE
 
@@ -624,12 +625,6 @@ async def _all(reply) -> list[MindEvent]:
     return [event async for event in reply]
 
 
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 # --- a model that ignores its template ---
 
 
@@ -702,7 +697,7 @@ async def test_the_servers_wish_to_be_left_alone_is_passed_on(status: int):
 
     async with minded(busy) as (session, fake):
         error = await failure(session)
-        assert (error.passing, error.retry_after_s, error.spoken) == (True, 60, vllm_reply.BUSY)
+        assert (error.passing, error.retry_after_s, error.spoken) == (True, 60, vllm_refusal.BUSY)
         assert len(fake.completions) == 1
 
 
@@ -721,10 +716,10 @@ async def test_a_lasting_fault_is_passing_elsewhere(fault: Behaviour):
 
 
 def test_retry_after_is_seconds_or_a_date():
-    assert vllm_reply.retry_after_s("2.5") == 2.5
-    assert vllm_reply.retry_after_s("-1") == 0
+    assert vllm_refusal.retry_after_s("2.5") == 2.5
+    assert vllm_refusal.retry_after_s("-1") == 0
     in_a_minute = formatdate(time.time() + 60, usegmt=True)
-    assert 55 < (vllm_reply.retry_after_s(in_a_minute) or 0) <= 60
-    assert vllm_reply.retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert 55 < (vllm_refusal.retry_after_s(in_a_minute) or 0) <= 60
+    assert vllm_refusal.retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0
     for unreadable in (None, "", "soon", "Wed, 99 Foo 2015"):
-        assert vllm_reply.retry_after_s(unreadable) is None
+        assert vllm_refusal.retry_after_s(unreadable) is None

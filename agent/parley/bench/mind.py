@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import httpx
 
 from parley.bench import (
@@ -64,7 +65,7 @@ class Progress:
     done: Tell = print
 
 
-FAILURES = (httpx.HTTPError, MindError, EngineUnavailable, ValueError)
+FAILURES = (httpx.HTTPError, aiohttp.ClientError, OSError, MindError, EngineUnavailable, ValueError)
 """Of one part, after which the others are still worth measuring."""
 
 

@@ -57,7 +57,7 @@ def judge_of(mind: VllmMind, calibration: Calibration, budget_s: float = BUDGET_
     assert mind.client is not None, "the mind is started"
     compose = Composer(mind.options, mind.served)
     token = mind.served.end_token
-    return Judge(mind.client, compose.judgement, calibration, token, budget_s)
+    return Judge(mind.client.post, compose.judgement, calibration, token, budget_s)
 
 
 async def calibrate(options: VllmOptions, examples: Sequence[Example], tell: Tell) -> Fitted:

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 
+import aiohttp
 import httpx
 
 from parley.bench.figures import Figure, Goal
@@ -42,7 +43,7 @@ Tell = Callable[[str], None]
 
 async def added(url: str, rounds: int, tell: Tell) -> list[Figure]:
     """Time to the first text, ours less a bare streaming request's: the difference of their medians
-    in each round, both sent to the same server in turn."""
+    in each round, both sent to the same server in turn, with the same library for HTTP."""
     mind = VllmMind(VllmOptions(base_url=url, temperature=0.0, max_tokens=16))
     await mind.start()
     try:
@@ -56,11 +57,12 @@ async def _added(mind: VllmMind, url: str, calls: int, rounds: int, tell: Tell) 
     differences: list[float] = []
     bare_ms: list[float] = []
     ours_ms: list[float] = []
-    asked = json.dumps(_bare_body(mind))
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+    asked = json.dumps(_bare_body(mind)).encode()
+    whole = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(timeout=whole) as client:
 
         async def bare() -> float:
-            return await _bare_first_ms(client, asked)
+            return await _bare_first_ms(client, f"{url}/chat/completions", asked)
 
         async def ours(n: int) -> float:
             reply = sessions[n].reply(_engine_asks(QUESTION))
@@ -120,15 +122,14 @@ def _bare_body(mind: VllmMind) -> dict[str, object]:
     }
 
 
-async def _bare_first_ms(client: httpx.AsyncClient, asked: str) -> float:
-    """As little as a program can do: the line of the first delta that has content."""
+async def _bare_first_ms(client: aiohttp.ClientSession, where: str, asked: bytes) -> float:
+    """As little as a program can do: the piece that holds the first delta with content."""
     began = time.perf_counter()
     took = 0.0
     headers = {"content-type": "application/json"}
-    request = client.stream("POST", "chat/completions", content=asked, headers=headers)
-    async with request as response:
-        async for line in response.aiter_lines():
-            if not took and '"content":"' in line and '"content":""' not in line:
+    async with client.post(where, data=asked, headers=headers) as response:
+        async for piece in response.content.iter_any():
+            if not took and b'"content":"' in piece.replace(b'"content":""', b""):
                 took = (time.perf_counter() - began) * 1000
     return took
 

@@ -15,8 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-import httpx
-
 from parley.minds.base import Cause, Context, OverlapOpinion, Said
 from parley.minds.judgement import (
     BUDGET_S,
@@ -26,6 +24,7 @@ from parley.minds.judgement import (
     p_end,
     p_letters,
 )
+from parley.minds.vllm_http import COMPLETIONS, FAILURES
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +46,8 @@ T = TypeVar("T")
 Body = dict[str, object]
 Compose = Callable[[Context], Body]
 """The request that a reply to this context would be, from which a judgement's is made."""
+Post = Callable[[str, Body], Awaitable[tuple[int, bytes]]]
+"""``Connections.post``: status and content of the answer."""
 
 
 def end_question(body: Body) -> Body:
@@ -116,7 +117,7 @@ class Judge:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        post: Post,
         compose: Compose,
         calibration: Calibration,
         end_token: str,
@@ -127,7 +128,7 @@ class Judge:
         self.late = 0
         self.ends: Latest[float] = Latest()
         self.overlaps: Latest[OverlapOpinion] = Latest()
-        self._client, self._compose = client, compose
+        self._send, self._compose = post, compose
         self._calibration, self._end_token = calibration, end_token
         self._budget_s = budget_s
         self._failures = 0
@@ -168,25 +169,22 @@ class Judge:
                 self.late += 1
                 raise ValueError(f"no answer within {self._budget_s * 1000:.0f} ms")
             self.took_ms.append((time.perf_counter() - began) * 1000)
-            if answer.status_code != 200:
-                raise ValueError(f"the server answered {answer.status_code}")
-            found = json.loads(answer.content)
-        except (ValueError, httpx.RequestError) as error:
+            status, content = answer
+            if status != 200:
+                raise ValueError(f"the server answered {status}")
+            found = json.loads(content)
+        except (ValueError, *FAILURES) as error:
             self._failed(str(error) or type(error).__name__)
             return None
         return found if isinstance(found, dict) else {}
 
-    async def _post(self, body: Body) -> httpx.Response | None:
-        """None when it takes too long. The request is cancelled once, whatever happens: a second
-        cancellation would leave its connection open (httpcore 1.0)."""
-        post = asyncio.create_task(self._client.post("chat/completions", json=body), name="judging")
+    async def _post(self, body: Body) -> tuple[int, bytes] | None:
+        """None when it takes too long, at which its connection is closed."""
         try:
-            done, _ = await asyncio.wait({post}, timeout=self._budget_s)
-            return await post if done else None
-        finally:
-            if not post.done():
-                post.cancel()
-                await asyncio.wait({post})
+            async with asyncio.timeout(self._budget_s):
+                return await self._send(COMPLETIONS, body)
+        except TimeoutError:
+            return None
 
     def _read(
         self, answer: Mapping[str, object] | None, read: Callable[[Mapping[str, object]], T]

@@ -9,11 +9,10 @@ vLLM frees what it held within milliseconds.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from dataclasses import replace
-
-import httpx
 
 from parley.minds.base import Context, MindError, OverlapOpinion, TextDelta
 from parley.minds.budget import Budget
@@ -22,9 +21,11 @@ from parley.minds.context_summary import Folding
 from parley.minds.judgement import Calibration, CalibrationError, load_calibration
 from parley.minds.judgement_vllm import Judge
 from parley.minds.speculation import Ask, SpeculationStats, SpeculativeReply, TurnBudget
+from parley.minds.vllm_http import FAILURES, Connections
 from parley.minds.vllm_messages import Message
 from parley.minds.vllm_options import VllmOptions
-from parley.minds.vllm_reply import VllmReply, unreachable
+from parley.minds.vllm_refusal import unreachable
+from parley.minds.vllm_reply import VllmReply
 from parley.minds.vllm_request import Composer, Served
 from parley_speech.types import EngineUnavailable, Grammar
 
@@ -37,8 +38,6 @@ MODELS_S = 5.0
 BACKGROUND_S = 60.0
 """Longest wait for a summary, which goes behind everything else."""
 UNBOUNDED = 1 << 30
-KEEPALIVE_S = 4.0
-"""An idle connection is dropped before uvicorn, which vLLM runs on, drops it after 5 s."""
 
 
 class VllmMind:
@@ -50,14 +49,20 @@ class VllmMind:
         """Of all calls."""
         self.served = Served(self.options.model)
         self._calibration: Calibration | None = None
-        self._client: httpx.AsyncClient | None = None
+        self._client: Connections | None = None
 
     async def start(self) -> None:
         """Opens the connections and checks that the model is served. Raises EngineUnavailable
         with what to do."""
         if self._client is not None:
             return
-        client = _client(self.options)
+        options = self.options
+        client = Connections(
+            options.base_url,
+            api_key=options.api_key,
+            connect_s=options.connect_s,
+            most=options.connections,
+        )
         try:
             self.served = _chosen(await _served(client, self.options), self.options)
             await self._prepare_judgements(client)
@@ -66,7 +71,7 @@ class VllmMind:
             raise
         self._client = client
 
-    async def _prepare_judgements(self, client: httpx.AsyncClient) -> None:
+    async def _prepare_judgements(self, client: Connections) -> None:
         if self.options.calibration is None or not self.served.vllm:
             return
         try:
@@ -83,7 +88,7 @@ class VllmMind:
         self.served = replace(self.served, end_token=await end_token(client, self.served.model))
 
     @property
-    def client(self) -> httpx.AsyncClient | None:
+    def client(self) -> Connections | None:
         """The connections, for measurements; None unless it is started."""
         return self._client
 
@@ -112,7 +117,7 @@ class VllmSession:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        client: Connections,
         served: Served,
         options: VllmOptions,
         calibration: Calibration | None,
@@ -129,7 +134,7 @@ class VllmSession:
         """The latest request and its prompt's size in characters."""
         self.judge: Judge | None = None
         if calibration is not None:
-            self.judge = Judge(client, self._judgement, calibration, served.end_token)
+            self.judge = Judge(client.post, self._judgement, calibration, served.end_token)
 
     def reply(self, context: Context) -> VllmReply | SpeculativeReply:
         if context.said and not self._served.vllm:
@@ -201,22 +206,21 @@ def _context_tokens(served: Served, options: VllmOptions) -> int:
     return max(1, served.max_model_len - options.max_tokens)
 
 
-async def end_token(client: httpx.AsyncClient, model: str) -> str:
+async def end_token(client: Connections, model: str) -> str:
     """What the template puts behind a user's words: the difference between a closed turn and an
     open one. Raises EngineUnavailable."""
-
-    where = client.base_url.join("../tokenize")
 
     async def tokens(**how: bool) -> list[str]:
         asked = {"model": model, "messages": [{"role": "user", "content": "hello"}], **how}
         asked |= {"add_generation_prompt": False, "return_token_strs": True}
-        answer = await client.post(where, json=asked, timeout=MODELS_S)
-        return [str(token) for token in answer.json()["token_strs"]]
+        async with asyncio.timeout(MODELS_S):
+            _, content = await client.post("../tokenize", asked)
+        return [str(token) for token in json.loads(content)["token_strs"]]
 
     try:
         closed = await tokens()
         opened = await tokens(continue_final_message=True)
-    except (httpx.RequestError, ValueError, KeyError, TypeError) as error:
+    except (*FAILURES, ValueError, KeyError, TypeError) as error:
         raise EngineUnavailable(
             "the server cannot tell what ends a turn in its chat template "
             f"({type(error).__name__}); judgements need vLLM's /tokenize"
@@ -229,45 +233,26 @@ async def end_token(client: httpx.AsyncClient, model: str) -> str:
     return closed[len(opened)]
 
 
-def _client(options: VllmOptions) -> httpx.AsyncClient:
-    base_url = options.base_url.rstrip("/") + "/"
-    headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else {}
-    return httpx.AsyncClient(
-        base_url=base_url,
-        headers=headers,
-        # Reading is bounded by MindLimits, event by event.
-        timeout=httpx.Timeout(None, connect=options.connect_s),
-        limits=httpx.Limits(
-            max_connections=options.connections,
-            max_keepalive_connections=options.connections,
-            keepalive_expiry=KEEPALIVE_S,
-        ),
-        # A proxy of the environment has no business between us and our own machine.
-        trust_env=httpx.URL(base_url).host not in ("127.0.0.1", "localhost", "::1"),
-    )
-
-
-async def _served(client: httpx.AsyncClient, options: VllmOptions) -> list[Served]:
+async def _served(client: Connections, options: VllmOptions) -> list[Served]:
     """The models behind the endpoint."""
     where = options.base_url
     try:
-        answer = await client.get("models", timeout=MODELS_S)
-    except httpx.TimeoutException as error:
+        async with asyncio.timeout(MODELS_S):
+            status, content = await client.get("models")
+    except TimeoutError as error:
         raise EngineUnavailable(
             f"{where} did not list its models within {MODELS_S:g} s; "
             "is it still loading? Its /health tells"
         ) from error
-    except httpx.RequestError as error:
+    except FAILURES as error:
         raise EngineUnavailable(str(unreachable(options, error))) from error
-    if answer.status_code in (401, 403):
-        raise EngineUnavailable(
-            f"{where} refused the key ({answer.status_code}); set PARLEY_LLM_API_KEY"
-        )
+    if status in (401, 403):
+        raise EngineUnavailable(f"{where} refused the key ({status}); set PARLEY_LLM_API_KEY")
     try:
-        return [_model(entry) for entry in json.loads(answer.content)["data"]]
+        return [_model(entry) for entry in json.loads(content)["data"]]
     except (ValueError, KeyError, TypeError) as error:
         raise EngineUnavailable(
-            f"{where}/models answered {answer.status_code} and no list of models; "
+            f"{where}/models answered {status} and no list of models; "
             "expected an OpenAI-compatible server whose base_url ends in /v1"
         ) from error
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from parley.minds.base import MindEvent, TextDelta, ToolCall
 from parley.minds.vllm_messages import is_json_object
+from parley.minds.vllm_usage import Usage
 
 DONE = "[DONE]"
 MAX_CALLS = 16
@@ -37,6 +38,8 @@ class DeltaReader:
 
     def __init__(self) -> None:
         self.progress = 0
+        self.usage = Usage()
+        """As far as it was told."""
         self.reasoned = False
         """The model sent thoughts that nobody hears."""
         self.finished = False
@@ -45,32 +48,34 @@ class DeltaReader:
         self._given: set[int] = set()
         """Calls that were whole before the answer ended."""
 
-    def feed(self, data: str) -> Iterator[MindEvent]:
+    def feed(self, data: str) -> list[MindEvent]:
         """One event's data. Raises DeltaError."""
         if data.strip() == DONE:
             self.finished = True
-            yield from self._whole_calls()
-            return
-        choice = _choice(data)
+            return self._whole_calls()
+        chunk = _chunk(data)
+        self.usage.note(chunk.get("usage"))
+        choice = _choice(chunk)
         if choice is None:
-            return
+            return []
         delta = choice.get("delta") or {}
         if not isinstance(delta, dict):
             raise DeltaError(f"'delta' is {_kind(delta)}; expected an object")
         self.reasoned |= bool(delta.get("reasoning_content") or delta.get("reasoning"))
-        text = _text(delta, "content")
-        if text:
+        events: list[MindEvent] = []
+        if text := _text(delta, "content"):
             self.progress += 1
-            yield TextDelta(text)
-        self._collect(delta.get("tool_calls"))
-        yield from self._calls_before_the_last()
-        if choice.get("finish_reason"):
+            events.append(TextDelta(text))
+        if fragments := delta.get("tool_calls"):
+            self._collect(fragments)
+            events += self._calls_before_the_last()
+        if reason := choice.get("finish_reason"):
+            self.usage.finish_reason = str(reason)
             self.finished = True
-            yield from self._whole_calls()
+            events += self._whole_calls()
+        return events
 
     def _collect(self, fragments: object) -> None:
-        if not fragments:
-            return
         if not isinstance(fragments, list):
             raise DeltaError(f"'tool_calls' is {_kind(fragments)}; expected a list")
         for fragment in fragments:
@@ -115,8 +120,9 @@ class DeltaReader:
             self._given.add(index)
             yield ToolCall(call.id or new_call_id(), call.name, call.arguments.strip())
 
-    def _whole_calls(self) -> Iterator[MindEvent]:
+    def _whole_calls(self) -> list[MindEvent]:
         calls, self._calls = self._calls, {}
+        events: list[MindEvent] = []
         for _, call in sorted(calls.items()):
             arguments = call.arguments.strip() or "{}"
             if not call.name:
@@ -126,7 +132,8 @@ class DeltaReader:
                     f"the arguments of tool {call.name!r} are not a JSON object "
                     f"({len(arguments)} characters)"
                 )
-            yield ToolCall(call.id or new_call_id(), call.name, arguments)
+            events.append(ToolCall(call.id or new_call_id(), call.name, arguments))
+        return events
 
 
 def new_call_id() -> str:
@@ -135,8 +142,7 @@ def new_call_id() -> str:
     return f"call_{secrets.token_hex(6)}"
 
 
-def _choice(data: str) -> dict[str, object] | None:
-    """The first choice of a chunk; None for one without (usage)."""
+def _chunk(data: str) -> dict[str, object]:
     try:
         chunk = json.loads(data)
     except (ValueError, RecursionError):
@@ -145,6 +151,11 @@ def _choice(data: str) -> dict[str, object] | None:
         raise DeltaError(f"a chunk that is {_kind(chunk)}; expected an object")
     if chunk.get("error"):
         raise DeltaError(f"the server reported {error_kind(chunk)} in mid-stream")
+    return chunk
+
+
+def _choice(chunk: dict[str, object]) -> dict[str, object] | None:
+    """The first choice of a chunk; None for one without (usage)."""
     choices = chunk.get("choices")
     if not choices:
         return None

@@ -44,6 +44,8 @@ _MARK = re.compile(
     r"|</(?:think|thinking|tool_call)>\s*",
     re.IGNORECASE,
 )
+_BEGINS_MARK = re.compile(r"[<\[\n]")
+"""Without one of these there is no mark, nor the beginning of one."""
 _TOKEN_BEGUN = re.compile(r"(?:<[/|\uff5c]?[\w|\uff5c\u2581 ]*|\[/?[INST]{0,4})\Z")
 _HEADER_BEGUN = re.compile(rf"([a-z]*)[ \t]*({_TOKEN_BEGUN.pattern[:-2]})?", re.IGNORECASE)
 _ROLE_BEGUN = re.compile(r"\n[ \t]*(?:#{1,3} ?)?([a-z]*)[ \t]*\Z", re.IGNORECASE)
@@ -73,6 +75,9 @@ class LeakFilter:
 
     def take(self, text: str) -> str:
         """What is surely speech, of this and of what was held back."""
+        in_speech = self._begun and not (self._held or self._block or self.ended)
+        if in_speech and _BEGINS_MARK.search(text) is None:
+            return text  # as nearly all is
         self._held += text
         return self._speech(last=False)
 

@@ -2,8 +2,8 @@
 
 A pump task reads the connection and fills a small queue; whoever iterates empties it. Cancelling
 ends the pump, which closes the connection; that is how the server learns to stop generating. The
-pump is cancelled at most once, be it by a deadline, by ``cancel`` or by both: a second cancellation
-would hit httpx while it closes the connection, and leave it open (httpcore 1.0).
+pump is cancelled at most once, be it by a deadline, by ``cancel`` or by both: what it does at its
+end is not to be interrupted.
 
 Every failure is a ``MindError`` with words for the caller. When nothing was given yet, one second
 attempt is made for what may be different the second time (connection, 429, 5xx, a broken or empty
@@ -14,35 +14,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
-import httpx
+import aiohttp
 
 from parley.minds.base import MindError, MindEvent, TextDelta
-from parley.minds.vllm_deltas import DeltaError, DeltaReader, error_kind
+from parley.minds.vllm_deltas import DeltaError, DeltaReader
 from parley.minds.vllm_guard import Repetition, TextGuard
+from parley.minds.vllm_http import FAILURES, NO_CONNECTION, Connections
 from parley.minds.vllm_leaks import LeakFilter, leaked_calls
 from parley.minds.vllm_options import VllmOptions
+from parley.minds.vllm_refusal import UNREACHABLE, refusal, unreachable
 from parley.minds.vllm_sse import SseError, SseParser
 from parley.minds.vllm_usage import Usage
 
 logger = logging.getLogger(__name__)
 
+NEVER = float("inf")
 QUEUED = 64  # events; more than that, and the connection is read no further
 RETRY_AFTER_S = 0.1  # where the server names no time
-MOST_ERROR_BYTES = 4096
 REST_S = 0.1
 """Longest wait for what follows a complete answer (its counts, ``[DONE]``): only a connection that
 was read to its end serves the next request, and a new one costs the server a millisecond."""
 
-UNREACHABLE = "Sorry, I cannot think right now. Please try again in a moment."
-BUSY = "Sorry, I have a lot to do at the moment. Please ask me again in a little while."
 SLOW = "Sorry, that is taking me too long. Could you say it again?"
 CUT_OFF = "Sorry, I lost my thread there. Could you say that again?"
 SPEECHLESS = "Sorry, I have no answer to that. Could you put it another way?"
@@ -67,13 +64,19 @@ class _Retryable(Exception):
         self.error, self.after_s = error, after_s
 
 
+def _again(error: MindError) -> Exception:
+    if not error.passing:
+        return error
+    return _Retryable(error, RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s)
+
+
 class VllmReply:
     """Asks when it is first iterated. It changes nothing outside itself; ``on_commit`` is told
     when it is going to be heard."""
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        client: Connections,
         body: Mapping[str, object],
         options: VllmOptions,
         on_commit: Callable[[], None] | None = None,
@@ -138,15 +141,24 @@ class VllmReply:
 
     def _wait_until(self, deadline: float | None) -> None:
         """From now on the next content has to come by ``deadline``; None: no hurry."""
+        self._deadline = NEVER if deadline is None else deadline
+        # A timer that comes too early sets itself anew: cheaper than a new one for each word.
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if deadline is not None:
-            self._deadline = deadline
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
+        if self._deadline < NEVER:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._deadline, self._expire)
 
     def _expire(self) -> None:
-        if not self._stopped:
+        self._timer = None
+        if asyncio.get_running_loop().time() < self._deadline:
+            self._set_timer()
+        elif not self._stopped:
             self._late = None if self._whole else self._too_late()
             self._stop()
 
@@ -167,7 +179,8 @@ class VllmReply:
             failure = MindError(f"reading the answer failed: {type(error).__name__}")
             failure.__cause__ = error
         finally:
-            self._wait_until(None)
+            self._deadline = NEVER
+            self._set_timer()
         if failure is not None:
             logger.warning("no answer from the language model: %s", failure)
         await self._queue.put(_Failed(failure))
@@ -190,18 +203,17 @@ class VllmReply:
 
     async def _attempt(self) -> None:
         try:
-            request = self._client.stream("POST", "chat/completions", json=self._body)
-            async with request as response:
-                if response.status_code != 200:
-                    raise await self._refusal(response)
+            async with self._client.complete(self._body) as response:
+                if response.status != 200:
+                    raise _again(await refusal(self._options, response))
                 await self._read(response)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        except NO_CONNECTION as error:
             raise _Retryable(unreachable(self._options, error)) from error
-        except httpx.RequestError as error:
+        except FAILURES as error:
             what = f"the connection broke ({type(error).__name__})"
             raise _Retryable(self._broken(what)) from error
 
-    async def _read(self, response: httpx.Response) -> None:
+    async def _read(self, response: aiohttp.ClientResponse) -> None:
         kind = response.headers.get("content-type", "")
         if not kind.startswith("text/event-stream"):
             what = f"answered with {kind or 'no content type'}; expected text/event-stream"
@@ -211,22 +223,22 @@ class VllmReply:
         reader = DeltaReader()
         guard = TextGuard(self._limits.max_chars, goes_on=goes_on)
         leaks = LeakFilter(goes_on=goes_on)
-        self._reader, self.usage = reader, Usage()
+        self._reader, self.usage = reader, reader.usage
+        events = _Events(response.content)
         try:
-            async with aclosing(self._events(response, reader)) as events:
-                async for data in events:
-                    self.usage.note(data)
-                    for event in reader.feed(data):
-                        if not await self._give(event, guard, leaks):
-                            reader.finished = True
-                            break
+            while not reader.finished and await events.more():
+                seen = reader.progress
+                for data in events:
+                    await self._take(reader.feed(data), reader, guard, leaks)
                     if reader.finished:
                         break
-                if not guard.full:
-                    await self._give_rest(guard, leaks)
-                self._check(reader, leaks)
-                if not guard.full and not leaks.ended:
-                    await self._read_the_rest(events)
+                if reader.progress > seen:
+                    self._wait_until(asyncio.get_running_loop().time() + self._limits.stall_s)
+            if not guard.full:
+                await self._give_rest(guard, leaks)
+            self._check(reader, leaks)
+            if not guard.full and not leaks.ended:
+                await self._read_the_rest(events, reader)
         except (DeltaError, SseError) as error:
             raise _Retryable(self._broken(str(error))) from error
         except Repetition as error:
@@ -243,38 +255,30 @@ class VllmReply:
             what = f"the model answered nothing{why}"
             raise _Retryable(MindError(what, spoken=SPEECHLESS, passing=True))
 
-    async def _read_the_rest(self, events: AsyncGenerator[str, None]) -> None:
-        """Whatever happens to it, the answer is complete."""
+    async def _read_the_rest(self, events: _Events, reader: DeltaReader) -> None:
+        """Whatever happens to it, the answer is complete. Its counts may come last."""
         self._whole = True
         self._wait_until(asyncio.get_running_loop().time() + REST_S)
-        with contextlib.suppress(SseError, httpx.RequestError):
-            async for data in events:
-                self.usage.note(data)
+        with contextlib.suppress(SseError, DeltaError, *FAILURES):
+            while True:
+                for data in events:
+                    reader.feed(data)
+                if not await events.more():
+                    return
 
-    async def _events(
-        self, response: httpx.Response, reader: DeltaReader
-    ) -> AsyncGenerator[str, None]:
-        """Data of each event. Only content moves the deadline: keep-alives and thoughts do not."""
-        parser = SseParser()
-        chunks = response.aiter_bytes()
-        seen = reader.progress
-        while True:
-            chunk = await anext(chunks, None)
-            for data in parser.finish() if chunk is None else parser.feed(chunk):
-                yield data
-            if reader.progress > seen and not self._whole:
-                seen = reader.progress
-                self._wait_until(asyncio.get_running_loop().time() + self._limits.stall_s)
-            if chunk is None:
+    async def _take(
+        self, events: list[MindEvent], reader: DeltaReader, guard: TextGuard, leaks: LeakFilter
+    ) -> None:
+        """Gives them. The reply is over when it is as long as it may be, or ended by its
+        template."""
+        for event in events:
+            if isinstance(event, TextDelta):
+                await self._say(guard.take(leaks.take(event.text)))
+            else:
+                await self._put(event)
+            if guard.full or leaks.ended:
+                reader.finished = True
                 return
-
-    async def _give(self, event: MindEvent, guard: TextGuard, leaks: LeakFilter) -> bool:
-        """False when the reply is over: as long as it may be, or ended by its template."""
-        if isinstance(event, TextDelta):
-            await self._say(guard.take(leaks.take(event.text)))
-        else:
-            await self._put(event)
-        return not guard.full and not leaks.ended
 
     async def _give_rest(self, guard: TextGuard, leaks: LeakFilter) -> None:
         """What was held back in doubt, and calls that the server's parser did not see."""
@@ -291,19 +295,11 @@ class VllmReply:
         self._given += 1
         if self._queue.full():
             self._wait_until(None)  # the time that a slow listener takes is not the model's
-        await self._queue.put(event)
+            await self._queue.put(event)
+        else:
+            self._queue.put_nowait(event)
 
     # --- what went wrong ---
-
-    async def _refusal(self, response: httpx.Response) -> Exception:
-        status = response.status_code
-        what = f"{self._options.base_url} answered {status}: {await _reason(response)}"
-        if status != 429 and status < 500:
-            return MindError(f"{what}; {_advice(status)}", spoken=UNREACHABLE)
-        after_s = retry_after_s(response.headers.get("retry-after"))
-        spoken = BUSY if status in (429, 503) else UNREACHABLE
-        error = MindError(what, spoken=spoken, passing=True, retry_after_s=after_s)
-        return _Retryable(error, RETRY_AFTER_S if after_s is None else after_s)
 
     def _too_late(self) -> MindError:
         if self._given:
@@ -321,52 +317,24 @@ class VllmReply:
         return MindError(what, spoken=CUT_OFF if self._given else UNREACHABLE, passing=True)
 
 
-def unreachable(options: VllmOptions, error: Exception) -> MindError:
-    return MindError(
-        f"cannot reach a language model at {options.base_url} ({type(error).__name__}); "
-        f"start one with: vllm serve MODEL --port {httpx.URL(options.base_url).port or 80}, "
-        "or set PARLEY_LLM_URL to where it is",
-        spoken=UNREACHABLE,
-        passing=True,
-    )
+class _Events:
+    """The data of each event of a stream, by the piece in which it came."""
 
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content, self._parser = content, SseParser()
+        self._here: deque[str] = deque()
+        self._ended = False
 
-async def _reason(response: httpx.Response) -> str:
-    """Type and code of the error. Its message is left out: it may quote the conversation."""
-    body = b""
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MOST_ERROR_BYTES:
-            break
-    try:
-        return error_kind(json.loads(body))
-    except ValueError:
-        return f"{len(body)} bytes that are no OpenAI error"
+    async def more(self) -> bool:
+        """Waits for the next piece; False when there is none. Raises FAILURES, SseError."""
+        if self._ended:
+            return False
+        chunk = await self._content.readany()
+        self._ended = not chunk
+        self._here.extend(self._parser.feed(chunk) if chunk else self._parser.finish())
+        return True
 
-
-def retry_after_s(header: str | None) -> float | None:
-    """Seconds, from seconds or a date (RFC 9110, section 10.2.3); None where neither is named."""
-    try:
-        return max(0.0, float(header or ""))
-    except ValueError:
-        pass
-    try:
-        when = parsedate_to_datetime(header or "")
-        return max(0.0, when.timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def _advice(status: int) -> str:
-    match status:
-        case 401 | 403:
-            return "set PARLEY_LLM_API_KEY to a key that the server takes"
-        case 404:
-            return "check base_url (it ends in /v1) and the model's name"
-        case 400 | 413 | 422:
-            return (
-                "the server does not take this request: the conversation may be longer than its "
-                "--max-model-len, or it was started without --enable-auto-tool-choice"
-            )
-        case _:
-            return "check base_url"
+    def __iter__(self) -> Iterator[str]:
+        """Those that are here."""
+        while self._here:
+            yield self._here.popleft()

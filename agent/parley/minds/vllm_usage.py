@@ -7,13 +7,8 @@ may carry several tokens.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-# The chunk is parsed as JSON elsewhere; once more for each token would cost more than this. In a
-# model's own words the quotation marks are escaped, so they cannot be mistaken for these fields.
-_COUNT = re.compile(r'"(prompt_tokens|completion_tokens)":\s*(\d+)')
-_REASON = re.compile(r'"finish_reason":\s*"(\w+)"')
 
 
 @dataclass(slots=True)
@@ -25,10 +20,13 @@ class Usage:
     finish_reason: str = ""
     """``stop``, ``length``, ``tool_calls``; empty while the answer is being made."""
 
-    def note(self, data: str) -> None:
-        """One chunk's data."""
-        if '"usage"' in data:
-            for name, count in _COUNT.findall(data):
-                setattr(self, name, int(count))
-        if (found := _REASON.search(data)) is not None:
-            self.finish_reason = found[1]
+    def note(self, counts: object) -> None:
+        """A chunk's ``usage``, if it has one."""
+        if isinstance(counts, Mapping):
+            self.prompt_tokens = _count(counts, "prompt_tokens", self.prompt_tokens)
+            self.completion_tokens = _count(counts, "completion_tokens", self.completion_tokens)
+
+
+def _count(counts: Mapping[str, object], name: str, before: int) -> int:
+    value = counts.get(name)
+    return value if isinstance(value, int) else before
