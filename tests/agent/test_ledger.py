@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.dialogue.ledger import Ledger, middle
+from parley.dialogue.ledger import AgentTurn, Ledger, middle
 from parley.minds.base import Said, ToolCall, ToolResult
 from parley_speech.types import WordMark
 
@@ -127,3 +127,18 @@ def test_the_context_is_what_was_played(ws: list[str], data: st.DataObject) -> N
     assert announced == expected
     assert heard.split() == [m.text for m in expected]
     assert text.startswith(heard)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 900)), max_size=30), st.integers(0, 9999)
+)
+def test_words_that_overlap_are_counted_one_by_one(
+    steps: list[tuple[int, int]], played: int
+) -> None:
+    turn, start, marks = AgentTurn(0), 0, []
+    for step, length in steps:
+        start += step
+        marks.append(WordMark("word", 0, 4, start, start + length))
+    turn.mark(marks)
+    turn.played = played
+    assert turn.heard_words() == sum(played >= middle(mark) for mark in marks)

@@ -136,3 +136,28 @@ def test_a_nod_sounds_over_silence_and_over_a_reply() -> None:
     loud = opened(np.full(4800, 32_000, np.int16))
     loud.overlay(np.full(960, 32_000, np.int16))
     assert frames(loud, 2).max() == 32767, "sums are limited, not wrapped"
+
+
+@settings(max_examples=50)
+@given(st.data())
+def test_the_quick_way_of_a_plain_frame_is_the_long_one(data: st.DataObject) -> None:
+    def play(mixer: Mixer) -> list[tuple[bytes, int, bool]]:
+        mixer.open()
+        out = []
+        for length, fade, nod in script:
+            mixer.feed(sine(length))
+            if fade is not None:
+                mixer.to(fade)
+            if nod:
+                mixer.overlay(sine(30, level=3000))
+            frame = mixer.frame()
+            out.append((frame.pcm.tobytes(), frame.audible, frame.dry))
+        return out
+
+    class Long(Mixer):
+        _plain = False
+
+    fades = st.sampled_from([None, None, None, None, *Fade])
+    steps = st.tuples(st.sampled_from([0, 7, 20, 45]), fades, st.sampled_from([0, 0, 0, 1]))
+    script = data.draw(st.lists(steps, max_size=40))
+    assert play(Mixer()) == play(Long())

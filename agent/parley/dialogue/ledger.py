@@ -11,9 +11,9 @@ listeners recognise most words (gating paradigm; Grosjean 1980, Perception & Psy
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from parley.minds.base import Item, Said, ToolCall, ToolResult
 from parley_speech.types import WordMark
@@ -33,18 +33,31 @@ class AgentTurn:
     """Samples at 24 kHz that were played audibly."""
     over: bool = False
     cut: bool = False
+    _middles: list[int] = field(default_factory=list, repr=False, compare=False)
+    """Of the marked words, sorted: the thousandth word of a reply costs a tick no more."""
+
+    def mark(self, marks: Iterable[WordMark]) -> None:
+        """More words, in order."""
+        for word in marks:
+            if self.marks and word.start < self.marks[-1].start:
+                raise ValueError(f"word marks of reply {self.reply} run backwards at {word.text!r}")
+            self.marks.append(word)
+            insort(self._middles, middle(word))
 
     def heard_words(self, limit: int | None = None) -> int:
         """How many of the marked words were heard, of the first ``limit`` samples."""
         played = self.played if limit is None else min(self.played, limit)
-        return sum(1 for m in self.marks if played >= middle(m))
+        return bisect_right(self._middles, played)
 
     def heard_text(self, limit: int | None = None) -> str:
         """The text up to and including the last word heard."""
         if self.over and not self.cut and limit is None:
             return self.text.strip()
-        n = self.heard_words(limit)
-        return self.text[: self.marks[n - 1].char_end].strip() if n else ""
+        return self.text_until(self.heard_words(limit))
+
+    def text_until(self, words: int) -> str:
+        """The text up to and including so many words."""
+        return self.text[: self.marks[words - 1].char_end].strip() if words else ""
 
 
 def middle(mark: WordMark) -> int:
@@ -90,11 +103,7 @@ class Ledger:
 
     def marked(self, reply: int, marks: Iterable[WordMark]) -> None:
         """More words of the reply, in order."""
-        turn = self._turns[reply]
-        turn.marks.extend(marks)
-        for a, b in pairwise(turn.marks):
-            if b.start < a.start:
-                raise ValueError(f"word marks of reply {reply} run backwards at {b.text!r}")
+        self._turns[reply].mark(marks)
 
     def played(self, reply: int, samples: int) -> tuple[WordMark, ...]:
         """``samples`` more were played audibly; gives the words that became heard by them."""

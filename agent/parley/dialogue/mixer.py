@@ -111,10 +111,14 @@ class Mixer:
         """The next 20 ms."""
         if self._silent:
             return _SILENCE
+        if self._plain:
+            pcm = self._take(SPEAKER_FRAME)
+            self._last = float(pcm[-1])
+            return Mixed(pcm, audible=SPEAKER_FRAME, dry=False)
         wanted = SPEAKER_FRAME
         if self._stopping:
             wanted = min(wanted, len(self._ramp))
-        raw = self._take(wanted)
+        raw = self._take(wanted).astype(np.float32)
         gains = self._gains(len(raw))
         if self._was_dry and len(raw):
             m = min(_DRY_RAMP, len(raw))
@@ -136,7 +140,14 @@ class Mixer:
         """Nothing to play, and nothing that rings on."""
         return self.done and not self._stopping and self._last == 0.0 and not len(self._overlay)
 
-    def _take(self, n: int) -> NDArray[np.float32]:
+    @property
+    def _plain(self) -> bool:
+        """A whole frame at full level with nothing over it, which is most of them."""
+        changed = self._gain != 1.0 or len(self._ramp) or self._was_dry or len(self._overlay)
+        return not changed and self._waiting >= SPEAKER_FRAME
+
+    def _take(self, n: int) -> Pcm:
+        """The next ``n`` samples, or what there is of them; the caller's own."""
         parts: list[Pcm] = []
         left = min(n, self._waiting)
         self._waiting -= left
@@ -148,8 +159,8 @@ class Mixer:
             parts.append(block)
             left -= len(block)
         if not parts:
-            return np.empty(0, np.float32)
-        return np.concatenate(parts).astype(np.float32)
+            return np.empty(0, np.int16)
+        return np.concatenate(parts)
 
     def _gains(self, n: int) -> NDArray[np.float32]:
         ramp, self._ramp = self._ramp[:n], self._ramp[n:]

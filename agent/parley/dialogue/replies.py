@@ -167,8 +167,9 @@ class Replies:
 
     def _account(self, number: int, audible: int) -> None:
         turn = self._ledger.begin(number)
-        before = len(turn.heard_text())
-        if self._ledger.played(number, audible):
+        words = self._ledger.played(number, audible)
+        if words:
+            before = len(turn.text_until(turn.heard_words() - len(words)))
             self._emit(ev.ReplyWords(self._now(), number, turn.heard_text()[before:]))
 
     def _settle(self, speaking: Speaking, *, cut: bool) -> None:
