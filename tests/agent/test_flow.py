@@ -174,6 +174,36 @@ async def test_yes_after_the_answer_offers_more_and_no_ends(desk: Call):
     assert desk.actions == [HangUp()]
 
 
+@pytest.mark.parametrize(
+    ("heard", "cut", "ends"),
+    [
+        ("We open at nine in the", True, False),  # the question was still to come
+        ("We open at nine. Is there any", True, True),
+        ("We open at nine. Is there anything else that I can do for you?", False, True),
+    ],
+)
+async def test_a_no_to_a_question_that_nobody_heard_does_not_hang_up(
+    desk: Call, heard: str, cut: bool, ends: bool
+):
+    await desk.say("what are your opening hours")
+
+    def over(said: str) -> Context:
+        asked = (Said("user", "hours"), Said("agent", heard, cut=cut), Said("user", said))
+        return Context(Cause.USER, asked)
+
+    assert (HangUp() in await events_of(desk.session.reply(over("nope")))) == ends
+    assert HangUp() in await events_of(desk.session.reply(over("goodbye")))
+
+
+async def test_a_no_over_the_apology_for_a_question_heard_before_is_an_answer(desk: Call):
+    question = Said("agent", "Is there anything else that I can do for you?")
+    await desk.say("what are your opening hours")
+    await desk.say("mumble mumble")
+    items = (question, Said("user", "mumble"), Said("agent", "Sorry, I", cut=True))
+    reply = desk.session.reply(Context(Cause.USER, (*items, Said("user", "no"))))
+    assert HangUp() in await events_of(reply)
+
+
 async def test_a_caller_who_speaks_over_the_goodbye_is_heard(desk: Call):
     await desk.say("goodbye")
     assert "nine in the morning" in await desk.say("wait, what are your opening hours?")

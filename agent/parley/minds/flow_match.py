@@ -23,6 +23,8 @@ EXTRA_WORD = 0.1
 NEGATION_REACH = 3
 """Words before a phrase among which a "not" turns it into its opposite."""
 
+ANSWERS = ("yesno", "yes", "no")
+"""Kinds of slots whose words answer a question and say nothing by themselves."""
 ROUNDING = 1e-9
 MAX_ELEMENTS = 30
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -57,6 +59,11 @@ class Pattern:
     @cached_property
     def slots(self) -> tuple[SlotSpec, ...]:
         return tuple(e for e in self.elements if not isinstance(e, str))
+
+    @cached_property
+    def is_bare_answer(self) -> bool:
+        """Nothing but a yes or a no: it means what the question makes of it."""
+        return not self.content and bool(self.slots) and all(s.kind in ANSWERS for s in self.slots)
 
     @cached_property
     def opening(self) -> tuple[str, ...]:

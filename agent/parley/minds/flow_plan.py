@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from parley.minds import flow_match, flow_template, flow_text
-from parley.minds.base import Cause, Context, HandOver, HangUp, MindError
+from parley.minds.base import Cause, Context, HandOver, HangUp, MindError, Said
 from parley.minds.flow_schema import Condition, Node, Option, Repeat, Retry
 from parley.minds.flow_script import Script
 from parley.minds.flow_slots import Heard
@@ -48,7 +48,7 @@ def plan(script: Script, state: State, context: Context) -> Plan:
     if context.cause is Cause.INSTRUCTED and context.request.strip() in script.flow.nodes:
         return _jump(script, state, context.request.strip())
     if context.cause is Cause.USER:
-        return _user(script, state, context.user_text)
+        return _user(script, state, context)
     if context.cause is Cause.OPENING or not state.node:
         return _enter(script, State(), script.flow.start)
     if context.cause is Cause.NO_INPUT:
@@ -64,19 +64,32 @@ def expected(script: Script, state: State) -> tuple[Option, ...]:
 # --- the caller spoke ---
 
 
-def _user(script: Script, state: State, text: str) -> Plan:
+def _user(script: Script, state: State, context: Context) -> Plan:
     options = expected(script, state)
     pairs = [(option, phrase) for option in options for phrase in option.phrases]
     patterns = [script.patterns[phrase] for _, phrase in pairs]
-    found = flow_match.best(patterns, Heard(flow_text.tokens(text)))
+    found = flow_match.best(patterns, Heard(flow_text.tokens(context.user_text)))
     if found is not None:
-        option, _ = pairs[found[0]]
-        return _follow(script, _with_slots(state, found[1].slots), option)
+        option, phrase = pairs[found[0]]
+        follows = _follow(script, _with_slots(state, found[1].slots), option)
+        ends = isinstance(follows.action, HangUp)
+        if not (ends and script.patterns[phrase].is_bare_answer and _unasked(state, context)):
+            return follows
     if not state.node:  # spoke before the greeting: greet
         return _enter(script, State(), script.flow.start)
     if script.node(state.node).ends:  # spoke over the last words: say them again
         return _enter(script, state, state.node)
     return _ask_again(script, state, silent=False)
+
+
+def _unasked(state: State, context: Context) -> bool:
+    """The caller cut the agent off before its question began: a bare "no" means something else
+    than the answer, and to hang up on it could not be undone."""
+    said = [item for item in context.items if isinstance(item, Said) and item.role == "agent"]
+    here = said[-1 - state.misses - state.silences :]
+    words = state.question.replace("?", ".").rstrip(". ").split(". ")[-1].split()
+    opening = " ".join(words[:2])
+    return bool(here) and here[-1].cut and not any(opening in item.text for item in here)
 
 
 def _follow(script: Script, state: State, option: Option) -> Plan:
