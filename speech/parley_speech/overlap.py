@@ -4,6 +4,7 @@
                                 (at begin the ring, then as it comes)                          │
     how long the voice has sounded, whether it is over ────────────────────────────────────────┤
     words of the recogniser, late ─ lexicon ───────────────────────────────────────────────────┤
+    level of the sound ─ against the user's own, so far in this call (second_talker) ──────────┤
     echo ─── what our own loudspeaker explains takes away from it ─────────────────────────────┤
                                                             fuse (overlap_fusion) ◀────────────┘
                                                               │
@@ -29,6 +30,7 @@ from parley_speech.overlap_features import HISTORY, LEVEL, FloatArray, FrameFeat
 from parley_speech.overlap_fusion import DECIDE_NOISE, fuse
 from parley_speech.overlap_lexicon import classify
 from parley_speech.overlap_net import PREROLL, OverlapNet, Posterior, Weights, load
+from parley_speech.second_talker import Loudness, Talkers
 from parley_speech.types import FRAME_MS, MIC_FRAME, OverlapEvidence, OverlapKind, Pcm
 
 DECIDE_INTERRUPTION = 0.9
@@ -72,6 +74,7 @@ class OverlapClassifier:
         self._features = FrameFeatures()
         self._net = OverlapNet(weights or load())
         self._ring: deque[tuple[Pcm, float]] = deque(maxlen=RING)
+        self._talkers = Talkers()
         self.begun_ms: int | None = None
         """Stream time of the running overlap's ``begin``; None between overlaps."""
         self._clear()
@@ -83,6 +86,7 @@ class OverlapClassifier:
         self._steps = self._own = 0  # frames since begin, and those of our own voice among them
         self._before = self._posterior = NOTHING_KNOWN
         self._words: tuple[str, ...] = ()
+        self._loudness = Loudness()
 
     def begin(self, t_ms: int) -> None:
         """The VAD opened over the agent's voice; the next ``step`` brings the frame that opened
@@ -102,6 +106,11 @@ class OverlapClassifier:
         if self.begun_ms is not None:
             self._words = tuple(words)
 
+    def turn(self, frame: Pcm, voice: bool) -> None:
+        """One microphone frame (320,) of the user's own turn, and whether their voice sounds: what
+        is known of the user's voice is learnt there."""
+        self._talkers.turn(frame, voice)
+
     def step(self, frame: Pcm, p_voice: float, echo: float) -> OverlapEvidence:
         """One microphone frame (320,) after echo cancellation, its probability of a voice and how
         much of the microphone our loudspeaker explains, both 0..1."""
@@ -120,6 +129,9 @@ class OverlapClassifier:
             self._fresh = False
         if not own:
             self._before, self._posterior = self._posterior, self._net.step(raw)
+            self._loudness.push(frame)
+            voice = p_voice >= VOICED and self._posterior.noise < DECIDE_NOISE
+            self._talkers.aside(frame, voice)
         self._steps += 1
         self._own += own
         self._age += 1
@@ -149,6 +161,7 @@ class OverlapClassifier:
                 self._posterior.noise,
                 voiced_ms=voiced_ms,
                 silence_ms=silence_ms,
+                other=self._talkers.other(self._loudness.dbfs, voiced_ms),
                 words=classify(self._words, self._language),
             )
         return OverlapEvidence(

@@ -2,7 +2,8 @@
 
 A sum of log-odds, each term one kind of evidence, so that each can be read and fitted alone:
 
-    L = sound + duration + end + words          p_interruption = 1 / (1 + exp(-L))
+    L = sound + duration + end + words          p_interruption = sigmoid(L) · P(it is the user)
+    U = user - other_per_nat · other            P(it is the user) = sigmoid(U)
 
     sound      log-odds of the network's belief, the lower of two frames: one frame decides nothing
     duration   0 up to ``long_from_ms`` of voice, then ``long_per_s`` a second: nods are short, and
@@ -13,10 +14,13 @@ A sum of log-odds, each term one kind of evidence, so that each can be read and 
                and what is not decided now ("no", "stop") will be given up in a moment
     words      of the recogniser, late but telling: ``WORDS``. Those that want the floor are worth
                nothing for a noise, as a grammar will make words of that as well
+    other      log-odds that somebody else in the room speaks (``second_talker``), who may say what
+               they like: however sure the rest, the product is no larger. Only words that are for
+               us make it likelier that it is the user, after all, who is far from the microphone
 
 The floor acts at one bar (``FloorPolicy.cut_in``, the same as ``overlap.DECIDE_INTERRUPTION``).
 The numbers of ``Terms`` were chosen on the validation split (``measure_overlap.py --sweep``), those
-of ``WORDS`` by hand. docs/overlap.md has what they give on the test split.
+of ``WORDS`` and of the other talker by hand. docs/overlap.md has what they give on the test split.
 """
 
 from __future__ import annotations
@@ -43,6 +47,11 @@ class Terms:
     endless_from_ms: int = 1000
     end_ms: int = 60
     end: float = 0.5
+    user: float = 0.6
+    other_per_nat: float = 4.0
+    """The user is as likely as somebody else where neither level is likelier (0.15), and a nat to
+    either side is as good as sure: in the training scenarios the two are that far apart."""
+    user_by_words: float = 4.0
 
 
 TERMS = Terms()
@@ -65,10 +74,12 @@ def fuse(
     voiced_ms: int,
     silence_ms: int,
     words: Words,
+    other: float = -MOST,
     terms: Terms = TERMS,
 ) -> float:
     """P(interruption), 0..1. ``p_sound``, ``p_noise``: the network's beliefs; ``voiced_ms``: of
-    the sound so far; ``silence_ms``: since it was last voiced."""
+    the sound so far; ``silence_ms``: since it was last voiced; ``other``: natural log-odds of
+    somebody else's voice."""
     noise = p_noise >= DECIDE_NOISE
     log_odds = logit(p_sound) + terms.sound
     if silence_ms >= terms.end_ms:
@@ -78,7 +89,10 @@ def fuse(
         log_odds += terms.long_per_s * max(0, voiced_ms - from_ms) / 1000
     if not noise or words is Words.BACKCHANNEL:
         log_odds += WORDS[words]
-    return sigmoid(log_odds)
+    user = terms.user - terms.other_per_nat * other
+    if words in (Words.CONTENT, Words.OPENER):
+        user += terms.user_by_words
+    return sigmoid(log_odds) * sigmoid(user)
 
 
 def logit(p: float) -> float:

@@ -182,6 +182,7 @@ class ScriptedRecognizer:
         self._late_by = final_late_frames
         self.closed = False
         self.partials = True
+        self.partial_confidence = 1.0
 
     def begin_utterance(self) -> None:
         self._n += 1
@@ -194,7 +195,8 @@ class ScriptedRecognizer:
         self._late = [(n, h) for n, h in self._late if n >= 0]
         if self.partials and self._frames == 100 // FRAME_MS and self._n >= 0:
             first = " ".join(self._text().split()[:1])
-            self._out.append(Hypothesis(first, self._n, final=False))
+            sure = self.partial_confidence
+            self._out.append(Hypothesis(first, self._n, final=False, confidence=sure))
 
     def end_utterance(self) -> None:
         sure = 0.1 if self._n in self._doubted else 1.0
@@ -222,6 +224,8 @@ class DurationOverlap:
 
     def begin(self, t_ms: int) -> None:
         self._since = self._silence = self._voiced = 0
+
+    def turn(self, frame: Pcm, voice: bool) -> None: ...
 
     def step(self, frame: Pcm, p_voice: float, echo: float) -> OverlapEvidence:
         if not hasattr(self, "_since"):

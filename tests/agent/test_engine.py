@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -32,7 +33,7 @@ from parley.dialogue.engine import Engine
 from parley.dialogue.floor import State
 from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Cause, Context, HangUp, MindError, Said, ToolCall, ToolResult
-from parley_speech.types import SPEAKER_HZ
+from parley_speech.types import SPEAKER_HZ, OverlapEvidence, Pcm
 from virtual_time import run as run_virtually
 
 T = TypeVar("T")
@@ -185,6 +186,40 @@ def test_a_nod_is_an_aside_and_nothing_is_lost_or_repeated() -> None:
         assert min(levels[:-1]) == pytest.approx(8000 * 0.178, rel=0.02), "ducked, never silent"
         total = sum(np.count_nonzero(f.pcm) for f in call.of(ev.ReplyFrame))
         assert total == pytest.approx(40 * WORD_MS * SPEAKER_HZ // 1000, abs=SPEAKER_HZ * 3 // 1000)
+
+    virtually(scenario)
+
+
+class WordOverlap(DurationOverlap):
+    """ "No" wants the floor, once it is sure that it was said; no sound does."""
+
+    def step(self, frame: Pcm, p_voice: float, echo: float) -> OverlapEvidence:
+        evidence = super().step(frame, p_voice, echo)
+        return replace(evidence, p_interruption=0.95 if "no" in self.words else 0.2)
+
+    def begin(self, t_ms: int) -> None:
+        super().begin(t_ms)
+        self.words: tuple[str, ...] = ()
+
+    def hear(self, words: tuple[str, ...]) -> None:
+        self.words = words
+
+
+@pytest.mark.parametrize("late", [0, 4, 8, 12, 16])
+def test_a_lone_no_stops_the_agent_however_late_its_final_comes(late: int) -> None:
+    """The recogniser is unsure of its partial, and its final says the same word."""
+
+    async def scenario() -> None:
+        call = Call(["tell me", "no"], lambda _: Script([LONG]), late=late)
+        call.engine._ears = Ears(LevelVad(), call.recognizer, CleanLine(), WordOverlap())
+        call.recognizer.partial_confidence = 0.1
+        async with call:
+            await call.says(0.5)
+            await asyncio.sleep(3)
+            await call.says(0.2)
+            await call.until(lambda: len(call.turns) == 2)
+        assert call.ended[0].cut
+        assert call.turns == ["tell me", "no"]
 
     virtually(scenario)
 

@@ -30,6 +30,7 @@ class Canceller(Protocol):
 
 class OverlapSense(Protocol):
     def begin(self, t_ms: int) -> None: ...
+    def turn(self, frame: Pcm, voice: bool) -> None: ...
     def step(self, frame: Pcm, p_voice: float, echo: float) -> OverlapEvidence: ...
     def hear(self, words: Sequence[str]) -> None: ...
     def end(self) -> None: ...
@@ -109,6 +110,8 @@ class Ears:
         """The latest partial as it came."""
         self._taken: dict[int, str] = {}
         """Words already taken of utterances that are not final yet."""
+        self._changed = False
+        """The text has changed since somebody last asked."""
         self.voiced_ms = 0
         """Voice since the words were last taken."""
         self.unclear = False
@@ -126,6 +129,7 @@ class Ears:
         p = self._vad.push(clean.pcm)
         self._gate(p, clean)
         self._recognise(clean.pcm, patient=unfinished and not over_agent)
+        self._poll()  # what ends a sound may be the words that decide it: first take them in
         evidence = self._sense(clean, p, t_ms, over_agent)
         return Heard(self._voice, p, clean.echo, evidence, self._silence_ms)
 
@@ -157,6 +161,7 @@ class Ears:
             return None
         if not over_agent:
             self._end_overlap()
+            self._overlap.turn(clean.pcm, self._voice)
             return None
         if self._voice and not self._in_overlap:
             self._overlap.begin(t_ms)
@@ -164,7 +169,7 @@ class Ears:
         evidence = self._overlap.step(clean.pcm, p, clean.echo)
         if not self._in_overlap:
             return None
-        if self._silence_ms >= 2 * self.policy.utterance_end_ms:
+        if self._silence_ms >= (2 if self.final else 4) * self.policy.utterance_end_ms:
             self._end_overlap()
         return evidence
 
@@ -176,19 +181,24 @@ class Ears:
     # --- words ---------------------------------------------------------------------------------
 
     def listen(self) -> bool:
-        """Take in what the recogniser found; True when the text has changed."""
-        before = self.text
-        for h in self._asr.poll():
+        """Take in what the recogniser found; True when the text has changed since the last time."""
+        self._poll()
+        changed, self._changed = self._changed, False
+        return changed
+
+    def _poll(self) -> None:
+        before, news = self.text, self._asr.poll()
+        for h in news:
             text = _remainder(self._taken.get(h.utterance, ""), h.text)
             if h.final:
                 self._close(h, text)
             else:
                 self._partial, self._partial_of = text, h.utterance
                 self._supposed = h
-        changed = self.text != before
-        if changed and self._in_overlap and self._overlap is not None:
+        self._changed |= self.text != before
+        # The same words once more count for more when they are final.
+        if news and self._in_overlap and self._overlap is not None:
             self._overlap.hear(self._trusted_words())
-        return changed
 
     def _close(self, h: Hypothesis, text: str) -> None:
         self._owed = max(0, self._owed - 1)

@@ -109,6 +109,7 @@ TABLE: dict[tuple[State, Event], Row] = {
     (_S.HELD, _E.DONE): Row(_S.USER, ("listen",)),
     (_S.HELD, _E.STOP): Row(_S.USER, ("yield", "listen")),
     (_S.AGENT, _E.ONSET): Row(_S.OVERLAP, ("duck",)),
+    (_S.AGENT, _E.CUT_IN): Row(_S.USER, ("yield", "listen")),
     (_S.AGENT, _E.DONE): Row(_S.IDLE),
     (_S.AGENT, _E.STOP): Row(_S.IDLE, ("yield",)),
     (_S.OVERLAP, _E.CUT_IN): Row(_S.USER, ("yield", "listen")),
@@ -259,6 +260,11 @@ class Floor:
         bar = self.policy.late_cut_in if overdue else self.policy.cut_in
         return o.p_interruption >= bar
 
+    def _cut_in_late(self, p: Percept) -> bool:
+        """The words of a sound that was let pass show what it was: "no"."""
+        o = p.overlap
+        return o is not None and not p.voice and o.p_interruption >= self.policy.cut_in
+
     def _release(self, p: Percept) -> bool:
         overdue = p.t_ms - self._m.overlap_since_ms >= self.policy.decide_ms
         late = 0 if p.final else self.policy.release_words_ms
@@ -397,6 +403,7 @@ _EVENTS: dict[State, tuple[tuple[Event, _Question], ...]] = {
     State.AGENT: (
         (Event.STOP, Floor._stop),
         (Event.DONE, Floor._done),
+        (Event.CUT_IN, Floor._cut_in_late),
         (Event.ONSET, Floor._fresh_onset),
     ),
     State.OVERLAP: (
