@@ -10,6 +10,7 @@ from agent.fakes import LOUD, QUIET, Script
 from parley.dialogue import events as ev
 from parley.minds.base import Cause, Context, Said, ToolCall, ToolResult
 from parley.minds.filler import FillerPolicy
+from parley.minds.vllm_messages import direction_of
 from plugins.line import Line
 
 NO_WORDS = FillerPolicy(lines=())
@@ -138,6 +139,38 @@ async def test_a_user_who_speaks_during_a_tool_is_answered_and_then_told_the_res
         ]
 
 
+def unanswered(context: Context) -> list[str]:
+    """Ids of the calls that this context has no result of."""
+    answered = {result.id for result in results(context)}
+    made = [item.id for item in context.items if isinstance(item, ToolCall)]
+    return [call_id for call_id in made if call_id not in answered]
+
+
+async def test_a_user_who_speaks_during_a_tool_is_answered_by_a_mind_that_knows_it_runs() -> None:
+    desk = Desk()
+    turns = ["order 5", "hello", "order 6", "thank you"]
+    async with Line(tell, turns, agent=desk, filler=NO_WORDS) as line:
+        await line.says(0.6)
+        await line.until(lambda: desk.begun == ["5"])
+        await line.says(0.6)
+        await line.until(lambda: said(line) == ["yes I am here"])
+        assert unanswered(line.mind.one.contexts[-1]) == ["c5"]
+        await line.says(0.6)  # another tool, whose result comes first
+        await line.until(lambda: desk.begun == ["5", "6"])
+        assert unanswered(line.mind.one.contexts[-1]) == ["c5"]
+        desk.gate("6").set()
+        await line.until(lambda: "order 6 has shipped" in said(line))
+        assert unanswered(line.mind.one.contexts[-1]) == ["c5"]
+        await line.says(0.6)
+        await line.until(lambda: said(line)[-1] == "yes I am here")
+        assert unanswered(line.mind.one.contexts[-1]) == ["c5"]
+        desk.gate("5").set()
+        await line.until(lambda: "order 5 has shipped" in said(line)[-1])
+        assert unanswered(line.mind.one.contexts[-1]) == []
+        running = [ctx for ctx in line.mind.one.contexts if unanswered(ctx)]
+        assert all("find is still running" in direction_of(ctx) for ctx in running)
+
+
 async def test_a_result_that_comes_while_the_user_speaks_waits_for_the_turns_end() -> None:
     desk = Desk()
     async with Line(tell, ["order 5", "thank you"], agent=desk, filler=NO_WORDS) as line:
@@ -212,6 +245,7 @@ async def test_a_filler_that_is_talked_over_does_not_end_the_tool() -> None:
         await line.says(0.8)
         await line.until(lambda: "yes I am here" in said(line))
         assert any(e.cut for e in line.of(ev.ReplyEnded)), "it was talked over"
+        assert unanswered(line.mind.one.contexts[-1]) == ["c5"], "the mind knows that it runs"
         desk.gate("5").set()
         await line.until(lambda: said(line)[-1] == "order 5 has shipped")
         cut = [i for i in line.session.history.items if i.type == "message" and i.interrupted]
@@ -234,6 +268,7 @@ async def test_words_that_announce_a_tool_may_be_talked_over_and_the_tool_goes_o
         await line.until(lambda: [e for e in line.of(ev.ReplyWords) if "look" in e.delta])
         await line.says(0.8)
         await line.until(lambda: "yes I am here" in said(line))
+        assert unanswered(line.mind.one.contexts[-1]) == ["c5"], "the mind knows that it runs"
         desk.gate("5").set()
         await line.until(lambda: said(line)[-1] == "order 5 has shipped")
         cut = [i for i in line.session.history.items if i.type == "message" and i.interrupted]
