@@ -1,9 +1,9 @@
 """What the token decoder costs on this machine, with random weights of CosyVoice 2's size.
 
-Three questions, each measured by itself, as together they take minutes:
+Two questions, each measured by itself:
 - `chunk_cost`: a chunk (1 s of speech) of a call that is 30 s old against one that is 3 s old;
-- `total_cost`: an utterance of 20 s in cached chunks against the original's recomputing schedule;
 - `batch_cost`: how much of a second call's chunk comes for free beside a first one.
+What a whole utterance costs is in `voice_total`.
 Costs of a transformer do not depend on what the weights are, so random ones tell the truth. They
 are CPU time of one thread, which is what the work costs even where other work holds the machine.
 
@@ -36,7 +36,6 @@ LOOKAHEAD_TOKENS = 3
 SPEAKER_DIM, MEL_BINS, CODEBOOK = 192, 80, 6561
 REFERENCE_S = 3
 GROWTH_GOAL = 1.1
-SAVING_GOAL = 4.0
 
 
 def quiet(_: str) -> None:
@@ -67,30 +66,6 @@ class ChunkCost:
     @property
     def reached(self) -> bool:
         return self.growth <= GROWTH_GOAL
-
-
-@dataclass(frozen=True, slots=True)
-class TotalCost:
-    """A whole utterance, cached and recomputed. Both include the vocoder's time."""
-
-    speech_s: int
-    left_chunks: int
-    reference_s: int
-    voice_ms: float
-    """Decoding the reference speech, once per voice; not part of ``cached_ms``."""
-    cached_ms: float
-    recomputed_ms: float
-    recomputed_hops: tuple[int, ...]
-    """Tokens of each of the original's chunks."""
-    threads: int
-
-    @property
-    def saving(self) -> float:
-        return self.recomputed_ms / self.cached_ms
-
-    @property
-    def reached(self) -> bool:
-        return self.saving >= SAVING_GOAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +103,9 @@ def random_voice(seconds: int = REFERENCE_S) -> TokenPrompt:
     )
 
 
-def random_tokens(seconds: int) -> list[int]:
+def random_tokens(seconds: int, codebook: int = CODEBOOK) -> list[int]:
     draw = np.random.default_rng(1)
-    return [int(token) for token in draw.integers(0, CODEBOOK, CHUNK_TOKENS * seconds)]
+    return [int(token) for token in draw.integers(0, codebook, CHUNK_TOKENS * seconds)]
 
 
 def chunk_cost(
@@ -148,13 +123,13 @@ def chunk_cost(
     voice = random_voice()
     progress(f"reference speech of {REFERENCE_S} s")
     decoder.prepare(voice)
-    young, old = _aged(decoder, voice, young_s), _aged(decoder, voice, old_s)
+    young, old = aged(decoder, voice, young_s), aged(decoder, voice, old_s)
     times: dict[str, list[float]] = {"young": [], "old": []}
     sizes = young.nbytes, old.nbytes
     for turn in range(repeats + 1):  # the first turn warms up and is not counted
         for name, call, age in (("young", young, young_s), ("old", old, old_s)):
             progress(f"turn {turn} of {repeats}: a chunk at {age} s")
-            spent = _chunk_ms(decoder, call)
+            spent = chunk_ms(decoder, call)
             _rewind(call)
             if turn:
                 times[name].append(spent)
@@ -171,110 +146,13 @@ def chunk_cost(
     )
 
 
-def cached_cost(
-    *, speech_s: int = 20, left_chunks: int = -1, progress: Progress = quiet
-) -> tuple[float, float]:
-    """Milliseconds for the reference speech, and for ``speech_s`` of speech in steps of 1 s."""
-    decoder = random_decoder(left_chunks=left_chunks, reserve_s=speech_s + 1)
-    voice, tokens = random_voice(), random_tokens(speech_s)
-    started = time.process_time()
-    decoder.prepare(voice)
-    prepared = time.process_time()
-    call = decoder.open(voice)
-    for at in range(0, len(tokens), CHUNK_TOKENS):
-        progress(f"cached: {at // CHUNK_TOKENS} of {speech_s} s")
-        last = at + CHUNK_TOKENS >= len(tokens)
-        decoder.step([DecoderWork(call, tokens[at : at + CHUNK_TOKENS], last)])
-    return (prepared - started) * 1000, (time.process_time() - prepared) * 1000
-
-
-def recomputed_cost(
-    *, speech_s: int = 20, part: slice = slice(None), progress: Progress = quiet
-) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Milliseconds and new tokens of each hop of the original's schedule for the same speech with
-    the same weights. ``part``: only these hops, to measure in pieces."""
-    import torch
-
-    from parley_speech.codec.cosyvoice2.flow import Reference
-    from parley_speech.codec.cosyvoice2.reference import CrossFaded, recompute, schedule
-    from parley_speech.codec.cosyvoice2.weights import random_full_size
-
-    flow, hift = random_full_size()
-    voice, tokens = random_voice(), random_tokens(speech_s)
-    hops = schedule(flow.config, len(voice.tokens), len(tokens))
-    spent: list[float] = []
-    new: list[int] = []
-    with torch.inference_mode():
-        speaker = flow.speaker(torch.from_numpy(voice.embedding))
-        reference = Reference(voice.tokens, torch.from_numpy(voice.mel.T.copy()), speaker)
-        vocoder = CrossFaded(hift)
-        for hop in hops[part]:
-            progress(f"recomputed: hop {len(spent)}, {hop.given} tokens")
-            started = time.process_time()
-            mel = recompute(flow, reference, tokens, hop)
-            frames = mel.shape[1] + (0 if vocoder.mel is None else vocoder.mel.shape[1])
-            noise = torch.randn(frames * 480, hift.config.harmonics + 1)
-            vocoder.push(mel, noise, last=hop.last)
-            spent.append((time.process_time() - started) * 1000)
-            new.append(mel.shape[1] // 2)
-    return tuple(spent), tuple(new)
-
-
-def paired_cost(
-    *,
-    speech_s: int = 20,
-    left_chunks: int = -1,
-    part: slice = slice(None),
-    progress: Progress = quiet,
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Milliseconds of each hop, recomputed, and of the cached chunks that make the same speech
-    right after it: a machine whose speed drifts touches both alike."""
-    from parley_speech.codec.cosyvoice2.reference import schedule
-
-    decoder, voice = random_decoder(left_chunks=left_chunks), random_voice()
-    decoder.prepare(voice)
-    hops = schedule(decoder.flow.config, len(voice.tokens), speech_s * CHUNK_TOKENS)
-    recomputed: list[float] = []
-    cached: list[float] = []
-    for number in range(len(hops))[part]:
-        one = slice(number, number + 1)
-        spent, new = recomputed_cost(speech_s=speech_s, part=one, progress=progress)
-        recomputed.append(sum(spent))
-        call = _aged(decoder, voice, max(1, hops[number].first // CHUNK_TOKENS))
-        chunks = -(-sum(new) // CHUNK_TOKENS)
-        progress(f"cached: {chunks} chunks")
-        cached.append(sum(_chunk_ms(decoder, call) for _ in range(chunks)))
-        decoder.close(call)
-    return tuple(recomputed), tuple(cached)
-
-
-def total_cost(
-    *, speech_s: int = 20, left_chunks: int = -1, progress: Progress = quiet
-) -> TotalCost:
-    """Both, one after the other. Alone: `paired_cost` is fairer where the machine drifts."""
-    import torch
-
-    recomputed, hops = recomputed_cost(speech_s=speech_s, progress=progress)
-    voice, cached = cached_cost(speech_s=speech_s, left_chunks=left_chunks, progress=progress)
-    return TotalCost(
-        speech_s=speech_s,
-        left_chunks=left_chunks,
-        reference_s=REFERENCE_S,
-        voice_ms=voice,
-        cached_ms=cached,
-        recomputed_ms=sum(recomputed),
-        recomputed_hops=hops,
-        threads=torch.get_num_threads(),
-    )
-
-
 def batch_cost(*, calls: int = 4, progress: Progress = quiet) -> BatchCost:
     """``calls`` calls that are 1, 2, 3 … s old, in one step and alone (the first of them)."""
     import torch
 
     decoder, voice = random_decoder(), random_voice()
     decoder.prepare(voice)
-    members = [_aged(decoder, voice, age + 1) for age in range(calls)]
+    members = [aged(decoder, voice, age + 1) for age in range(calls)]
     tokens = random_tokens(1)
     spent = []
     for group in ([members[0]], members, [members[0]], members):
@@ -290,13 +168,14 @@ def batch_cost(*, calls: int = 4, progress: Progress = quiet) -> BatchCost:
 # --- calls of a given age -------------------------------------------------------------------
 
 
-def _aged(decoder: CosyVoice2Decoder, voice: TokenPrompt, seconds: int) -> Call:
+def aged(decoder: CosyVoice2Decoder, voice: TokenPrompt, seconds: int) -> Call:
     """A call that has spoken for ``seconds``: decoded truly for one chunk, then its caches are
     filled up with zeros, because what they hold changes nothing about their cost."""
     import torch
 
     call = decoder.open(voice)
-    decoder.step([DecoderWork(call, random_tokens(2)[: CHUNK_TOKENS + LOOKAHEAD_TOKENS])])
+    tokens = random_tokens(2, decoder.flow.config.vocabulary)
+    decoder.step([DecoderWork(call, tokens[: CHUNK_TOKENS + LOOKAHEAD_TOKENS])])
     assert call.state is not None
     flow = call.state.flow
     with torch.inference_mode():
@@ -306,11 +185,13 @@ def _aged(decoder: CosyVoice2Decoder, voice: TokenPrompt, seconds: int) -> Call:
     return call
 
 
-def _chunk_ms(decoder: CosyVoice2Decoder, call: Call) -> float:
+def chunk_ms(decoder: CosyVoice2Decoder, call: Call, chunks: int = 1) -> float:
+    """One step of so many chunks."""
+    tokens = random_tokens(chunks, decoder.flow.config.vocabulary)
     started = time.process_time()
-    samples = decoder.step([DecoderWork(call, random_tokens(1))])[0]
+    samples = decoder.step([DecoderWork(call, tokens)])[0]
     spent = (time.process_time() - started) * 1000
-    assert len(samples) == 24_000, "one chunk is one second of sound"
+    assert len(samples) == chunks * decoder.sample_rate_hz, "one chunk is one second of sound"
     return spent
 
 
@@ -345,13 +226,8 @@ def _flow_ms(decoder: CosyVoice2Decoder, call: Call) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="parley.bench.voice_decoder")
-    parser.add_argument(
-        "what", choices=("chunk", "total", "paired", "cached", "recomputed", "batch")
-    )
+    parser.add_argument("what", choices=("chunk", "batch"))
     parser.add_argument("--left", type=int, default=-1, help="visible chunks; -1: all")
-    parser.add_argument("--speech", type=int, default=20, help="seconds of speech")
-    parser.add_argument("--first", type=int, help="recomputed, paired: from this hop")
-    parser.add_argument("--end", type=int, help="recomputed, paired: up to this hop")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     _use_threads(options.threads)
@@ -372,24 +248,6 @@ def _measure(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     if options.what == "chunk":
         chunk = chunk_cost(left_chunks=options.left, progress=progress)
         return {**asdict(chunk), "growth": chunk.growth, "reached": chunk.reached}
-    if options.what == "total":
-        total = total_cost(speech_s=options.speech, left_chunks=options.left, progress=progress)
-        return {**asdict(total), "saving": total.saving, "reached": total.reached}
-    if options.what == "cached":
-        voice, spent = cached_cost(
-            speech_s=options.speech, left_chunks=options.left, progress=progress
-        )
-        return {"voice_ms": voice, "cached_ms": spent, "left_chunks": options.left}
-    part = slice(options.first, options.end)
-    if options.what == "paired":
-        those, ours = paired_cost(
-            speech_s=options.speech, left_chunks=options.left, part=part, progress=progress
-        )
-        saving = sum(those) / sum(ours)
-        return {"recomputed_ms": those, "cached_ms": ours, "saving": saving}
-    if options.what == "recomputed":
-        hops, new = recomputed_cost(speech_s=options.speech, part=part, progress=progress)
-        return {"recomputed_ms": sum(hops), "hops_ms": hops, "hops": new}
     batch = batch_cost(progress=progress)
     return {**asdict(batch), "per_call": batch.per_call}
 

@@ -34,7 +34,8 @@ from parley_speech.codec.cosyvoice2.decoder import (  # noqa: E402
     CosyVoice2Decoder,
     UtteranceTooLong,
 )
-from parley_speech.codec.cosyvoice2.flow import Reference  # noqa: E402
+from parley_speech.codec.cosyvoice2.flow import Flow, Reference  # noqa: E402
+from parley_speech.codec.cosyvoice2.memory import CallMemory, Chunked, KeyValues  # noqa: E402
 from parley_speech.codec.cosyvoice2.source import frame_noise, sines  # noqa: E402
 from parley_speech.codec.cosyvoice2.weights import random_networks  # noqa: E402
 from parley_speech.token_voice import DecoderWork, Floats, TokenDecoder, TokenPrompt  # noqa: E402
@@ -107,7 +108,7 @@ def test_golden_tokens_to_golden_mel() -> None:
             super()._round(ready, pieces)
             heard.extend(state.voice.mel[:, -1:] for _, state in ready)
 
-    decoder = Spy(golden_flow()[0], golden_hift()[0])
+    decoder = Spy(golden_flow()[0], golden_hift()[0], widest=1)  # a round for every chunk
     tokens = golden_flow()[1]["flow/in/token"][0].tolist()
     parts = say(decoder, golden_prompt(), tokens, [45 + 3, 50])
     assert [len(p) for p in parts] == [(90 - 20) * 480, 100 * 480, 70 * 480]
@@ -206,6 +207,65 @@ def test_warming_up_fills_every_batch_and_leaves_no_call(monkeypatch: pytest.Mon
     voice, tokens = tiny_prompt(0), tiny_tokens(60)
     got = np.concatenate(say(decoder, voice, tokens, [30]))
     assert relative(got, one_pass(voice, tokens)) < WAVE_TOLERANCE
+
+
+# --- several chunks in one pass ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", [-1, 0, 1, 4])
+@pytest.mark.parametrize("prompts", [(0,), (61,), (30, 61)])
+def test_several_chunks_in_one_pass_are_those_made_one_by_one(
+    left: int, prompts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as fit, a window that is smaller than the pass, references that fill no chunk."""
+    chunks: list[int] = []
+    take = flow_stream.FlowCall.take
+
+    def counted(call: flow_stream.FlowCall, count: int = 1) -> tuple[list[int], int]:
+        chunks.append(count)
+        return take(call, count)
+
+    monkeypatch.setattr(flow_stream.FlowCall, "take", counted)
+    heard = {}
+    for widest in (1, 4):
+        decoder = tiny_decoder(left_chunks=left, widest=widest)
+        voices = [tiny_prompt(prompt, seed=prompt) for prompt in prompts]
+        for voice in voices:
+            decoder.prepare(voice)
+        calls = [decoder.open(voice) for voice in voices]
+        chunks.clear()
+        steps = [
+            decoder.step([DecoderWork(call, part, last) for call in calls])
+            for part, last in ((tiny_tokens(40), False), (tiny_tokens(160, 1), True))
+        ]
+        heard[widest] = [np.concatenate(pieces) for pieces in zip(*steps, strict=True)]
+        assert max(chunks) == widest // (len(calls) if widest > 1 else 1)
+    for wide, narrow in zip(heard[4], heard[1], strict=True):
+        assert len(narrow) == 960 * 200
+        assert relative(wide, narrow) < WAVE_TOLERANCE
+
+
+def test_shapes_that_are_compiled_stay_one_chunk_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = set()
+    integrate = Flow.integrate
+
+    def watched(self, noise, *rest, **options):  # type: ignore[no-untyped-def]
+        widths.add(noise.shape[2])
+        return integrate(self, noise, *rest, **options)
+
+    monkeypatch.setattr(Flow, "integrate", watched)
+    say(tiny_decoder(batch_sizes=(1, 2)), tiny_prompt(0), tiny_tokens(130), [])
+    assert widths == {TINY_FLOW.chunk_frames}
+
+
+def test_the_memory_takes_whole_chunks_of_like_number_only() -> None:
+    def memory() -> CallMemory:
+        return CallMemory(KeyValues(1, 1, chunk=4))
+
+    with pytest.raises(ValueError, match="at most 4 or a multiple"):
+        memory().kv.begin(6)
+    with pytest.raises(ValueError, match="unlike number"):
+        Chunked([memory(), memory()], [8, 4])
 
 
 # --- many calls -------------------------------------------------------------------------------
@@ -328,24 +388,24 @@ def test_one_call_closed_in_a_batch_does_not_stop_the_other(
 
 
 def test_a_voice_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder, chunks = tiny_decoder(voices_kept=2), 0
+    decoder, passes = tiny_decoder(voices_kept=2), 0
     advance = flow_stream.advance
 
     def counted(*args, **options):  # type: ignore[no-untyped-def]
-        nonlocal chunks
-        chunks += 1
+        nonlocal passes
+        passes += 1
         return advance(*args, **options)
 
     monkeypatch.setattr(flow_stream, "advance", counted)
     decoder.prepare(tiny_prompt(60))
-    assert chunks == 2
+    assert passes == 1  # both chunks together
     say(decoder, tiny_prompt(60), tiny_tokens(5), [])
-    assert chunks == 3  # the utterance's own
+    assert passes == 2  # the utterance's own
     decoder.prepare(tiny_prompt(60, seed=1))
     decoder.prepare(tiny_prompt(60, seed=2))
     kept = decoder.voices.nbytes
     decoder.prepare(tiny_prompt(60))  # was the oldest: decoded again
-    assert chunks == 3 + 3 * 2 and decoder.voices.nbytes == kept
+    assert passes == 2 + 3 and decoder.voices.nbytes == kept
 
 
 def test_a_shorter_reference_makes_the_first_hop_short() -> None:

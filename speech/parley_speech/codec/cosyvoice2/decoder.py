@@ -95,6 +95,8 @@ class CosyVoice2Decoder:
       first chunk needs 25 less the reference's remainder by 25.
     - ``batch_sizes``: rounds batches up to these sizes, for compiled networks of fixed shapes.
     - ``reserve_s``: room made at once for this much speech in every call.
+    - ``widest``: chunks that one pass of the flow may make, of all calls together, where a step
+      brings tokens for several.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class CosyVoice2Decoder:
         batch_sizes: Sequence[int] = (),
         voices_kept: int = VOICES_KEPT,
         reserve_s: int = 0,
+        widest: int = flow_stream.WIDEST,
         seed: int = 0,
     ) -> None:
         config = flow.config
@@ -121,8 +124,10 @@ class CosyVoice2Decoder:
             )
         if first_hop is not None and not 1 <= first_hop <= config.chunk_tokens:
             raise ValueError(f"first_hop is {first_hop}: expected 1 to {config.chunk_tokens}")
-        if hold_frames < 0 or max_batch < 1 or voices_kept < 1:
-            raise ValueError("expected hold_frames ≥ 0, max_batch ≥ 1 and voices_kept ≥ 1")
+        if hold_frames < 0 or min(max_batch, voices_kept, widest) < 1:
+            raise ValueError(
+                "expected hold_frames ≥ 0, max_batch ≥ 1, voices_kept ≥ 1 and widest ≥ 1"
+            )
         self.flow, self.hift = flow, hift
         self._hold = hold_frames
         self._tail = tail
@@ -130,6 +135,7 @@ class CosyVoice2Decoder:
         self._attention: Attention = attention or ("padded" if cuda else "each")
         self._max_batch = max_batch
         self._batch_sizes = tuple(sorted(batch_sizes))
+        self._widest = widest
         self._seed = seed
         self.voices = Voices(
             flow,
@@ -280,6 +286,7 @@ class CosyVoice2Decoder:
                 attention=self._attention,
                 batch_sizes=self._batch_sizes,
                 abandoned=lambda: all(call.closed for call, _ in chunked),
+                widest=self._widest,
             )
             if new is not None:
                 for (call, state), start, mel in zip(chunked, starts, new, strict=True):

@@ -1,8 +1,9 @@
 """What a network remembers of a call between two chunks, and how its layers reach it.
 
 Layers with a past (causal convolutions, attention) ask a `Memory` for it, in the order in which
-they run. `Whole` has no past: it masks. `Chunked` serves one chunk of several calls of different
-ages: each keeps its own keys and values in a `CallMemory`, so nothing of one call touches another.
+they run. `Whole` has no past: it masks. `Chunked` serves the next chunks of several calls of
+different ages: each keeps its own keys and values in a `CallMemory`, so nothing of one call touches
+another.
 
 Rows: a network runs ``rows`` sequences per call (two under classifier-free guidance); row
 ``call * rows + r`` of a batch belongs to ``call``.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,15 @@ class Memory(Protocol):
         ...
 
 
+class _Place(NamedTuple):
+    """Where one chunk's keys and values are kept."""
+
+    start: int
+    size: int
+    valid: int
+    """Positions that hold something once it is there."""
+
+
 class KeyValues:
     """Keys and values of one call: ``groups`` (Euler steps) times ``layers`` layers.
 
@@ -62,7 +72,8 @@ class KeyValues:
         self._left = left
         self._pinned = pinned
         self._stored: list[Tensor | None] = [None] * groups  # (layers, 2, rows, heads, room, dim)
-        self._start = self._valid = self._fresh = 0
+        self._places: list[_Place] = []
+        """Of the new positions, chunk by chunk."""
         self._room = 0
 
     @property
@@ -70,35 +81,46 @@ class KeyValues:
         return sum(t.numel() * t.element_size() for t in self._stored if t is not None)
 
     def begin(self, fresh: int) -> None:
-        """``fresh`` new positions follow, at most one chunk."""
-        self._fresh = fresh
-        if self._left < 0:
-            self._start, self._valid = self.seen, self.seen + fresh
-            if self._valid > self._room:
-                self._room = max(int(self._room * GROWTH), self._valid)
-            return
-        at, ring = self.seen // self.chunk, self._left + 1
-        slot = at if at < self._pinned else self._pinned + (at - self._pinned) % ring
-        self._room = (self._pinned + ring) * self.chunk
-        self._start = slot * self.chunk
-        self._valid = max(min(self.seen, self._room), self._start + fresh)
+        """``fresh`` new positions follow: up to one chunk, or several whole ones."""
+        if fresh > self.chunk and fresh % self.chunk:
+            raise ValueError(f"{fresh} positions: expected at most {self.chunk} or a multiple")
+        if self._left >= 0:
+            self._room = (self._pinned + self._left + 1) * self.chunk
+        elif self.seen + fresh > self._room:
+            self._room = max(int(self._room * GROWTH), self.seen + fresh)
+        sizes = [min(self.chunk, fresh - at) for at in range(0, fresh, self.chunk)]
+        self._places = [self._place(self.seen + n * self.chunk, c) for n, c in enumerate(sizes)]
 
-    def put(self, group: int, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores the new k, v (rows, heads, ≥ fresh, dim); gives all that are visible now."""
+    def put(
+        self, group: int, layer: int, k: Tensor, v: Tensor, part: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Stores k, v (rows, heads, ≥ its size, dim) of the new chunk number ``part``; gives all
+        that this chunk sees. The chunks of a layer come in their order."""
         store = self._store(group, k)
-        end = self._start + self._fresh
-        store[layer, 0, :, :, self._start : end] = k[:, :, : self._fresh]
-        store[layer, 1, :, :, self._start : end] = v[:, :, : self._fresh]
+        place = self._places[part]
+        end = place.start + place.size
+        store[layer, 0, :, :, place.start : end] = k[:, :, : place.size]
+        store[layer, 1, :, :, place.start : end] = v[:, :, : place.size]
         keys, values = store[layer, 0], store[layer, 1]
-        hole = self.chunk - self._fresh
-        if self._left >= 0 and hole and self._valid > end:
+        hole = self.chunk - place.size
+        if self._left >= 0 and hole and place.valid > end:
             # A last, short chunk takes the place of a whole one: its rest is no longer visible.
-            keep = [*range(end), *range(end + hole, self._valid)]
+            keep = [*range(end), *range(end + hole, place.valid)]
             return keys[:, :, keep], values[:, :, keep]
-        return keys[:, :, : self._valid], values[:, :, : self._valid]
+        return keys[:, :, : place.valid], values[:, :, : place.valid]
 
     def commit(self) -> None:
-        self.seen += self._fresh
+        self.seen += sum(place.size for place in self._places)
+
+    def _place(self, seen: int, size: int) -> _Place:
+        """Of a chunk of ``size`` positions that comes after ``seen`` others."""
+        if self._left < 0:
+            return _Place(seen, size, seen + size)
+        at = seen // self.chunk
+        ring = self._left + 1
+        slot = at if at < self._pinned else self._pinned + (at - self._pinned) % ring
+        start = slot * self.chunk
+        return _Place(start, size, max(min(seen, self._room), start + size))
 
     def age(self, chunks: int) -> None:
         """As if ``chunks`` whole chunks of zeros had followed: for measurements."""
@@ -182,9 +204,9 @@ class Whole:
 
 
 class Chunked:
-    """The next chunk of several calls. ``fresh``: how many of the new positions each really has;
-    the rest are padding at the end, which nothing real ever sees. ``spare``: rows of no call
-    behind the others, to fill a batch up to a fixed size."""
+    """The next chunk of several calls, or the same number of whole chunks of each. ``fresh``: how
+    many of the new positions each really has; the rest are padding at the end, which nothing real
+    ever sees. ``spare``: rows of no call behind the others, to fill a batch up to a fixed size."""
 
     def __init__(
         self,
@@ -201,6 +223,11 @@ class Chunked:
         self._attention = attention
         self._group = self._conv = self._layer = 0
         self._tails: dict[tuple[int, int], Tensor] = {}
+        chunk = calls[0].kv.chunk
+        self._parts = max(1, max(fresh) // chunk)
+        if self._parts > 1 and set(fresh) != {self._parts * chunk}:
+            raise ValueError(f"chunks of unlike number: {list(fresh)} positions")
+        self._chunk = chunk
         for call, count in zip(calls, fresh, strict=True):
             call.kv.begin(count)
 
@@ -237,20 +264,41 @@ class Chunked:
         self, q: Tensor, k: Tensor, v: Tensor, biases: Sequence[Tensor] | None
     ) -> Tensor:
         """``biases``: one (heads, t, past + t) per call, added to its scores."""
-        layer, size = self._layer, self._rows
+        layer = self._layer
         self._layer += 1
-        parts = [slice(n * size, (n + 1) * size) for n in range(len(self._calls))]
+        if self._parts == 1:
+            return self._attend_chunk(layer, 0, q, k, v, biases)
+        mixed = []
+        for part in range(self._parts):
+            own = slice(part * self._chunk, (part + 1) * self._chunk)
+            rows = None if biases is None else [bias[:, own] for bias in biases]
+            new = (q[:, :, own], k[:, :, own], v[:, :, own])
+            mixed.append(self._attend_chunk(layer, part, *new, rows))
+        return torch.cat(mixed, dim=2)
+
+    def _attend_chunk(
+        self,
+        layer: int,
+        part: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        biases: Sequence[Tensor] | None,
+    ) -> Tensor:
+        """Chunk number ``part`` of every call."""
+        size = self._rows
+        rows = [slice(n * size, (n + 1) * size) for n in range(len(self._calls))]
         seen = [
-            call.kv.put(self._group, layer, k[part], v[part])
-            for call, part in zip(self._calls, parts, strict=True)
+            call.kv.put(self._group, layer, k[own], v[own], part)
+            for call, own in zip(self._calls, rows, strict=True)
         ]
         real = q[: len(seen) * size]
         if biases is None and self._attention == "padded" and len(seen) > 1:
             return self._filled([_attend_padded(real, seen)])
         each = []
-        for n, (part, (keys, values)) in enumerate(zip(parts, seen, strict=True)):
+        for n, (own, (keys, values)) in enumerate(zip(rows, seen, strict=True)):
             bias = None if biases is None else biases[n][None, ..., : keys.shape[2]]
-            each.append(F.scaled_dot_product_attention(q[part], keys, values, attn_mask=bias))
+            each.append(F.scaled_dot_product_attention(q[own], keys, values, attn_mask=bias))
         return self._filled(each)
 
     def _filled(self, parts: list[Tensor]) -> Tensor:

@@ -20,7 +20,7 @@ console = Console(highlight=False)
 
 PARTS: dict[str, tuple[str, ...]] = {
     "chunk": ("parley.bench.voice_decoder", "chunk", "--left", "4"),
-    "total": ("parley.bench.voice_decoder", "paired", "--left", "4"),
+    "total": ("parley.bench.voice_total", "--left", "4", "--pieces", "{out}/voice_total.json"),
     "lm": ("parley.bench.voice_lm", "{checkpoint}"),
     "server": ("parley.bench.voice_server",),
     "memory": ("parley.bench.voice_past", "memory"),
@@ -54,7 +54,7 @@ def voice(
     found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     for part in PARTS if only is None else (only,):
         console.print(f"[bold]{part}[/]: {WHAT[part]}")
-        found[part] = _measured(part, checkpoint=str(checkpoint), device=device)
+        found[part] = _measured(part, checkpoint=str(checkpoint), device=device, out=str(out))
         path.write_text(json.dumps(found, indent=1), encoding="utf-8")
         console.print(_table(found[part]))
     console.print(where(found.get("gpu", {})))
