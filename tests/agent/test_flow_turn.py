@@ -119,6 +119,51 @@ def test_completeness_of_slots(slot: str, said: str, likely: float | None):
     assert small(f"slots: {{x: {slot}}}", "{x}").completeness(said) == likely
 
 
+BOOKING = """
+flow: desk
+start: ask
+slots:
+  people: {type: choice, values: {"2": [two], "4": [four]}}
+  street: {type: choice, values: {garden: [garden street], mill: [mill lane]}}
+nodes:
+  ask:
+    say: How can I help?
+    no_input: {say: "Hello?", then: done}
+    no_match: {say: "Pardon?", then: done}
+    expect:
+      - phrases: ["a table for {people} people on friday", "i live in {street} near the river"]
+        go: done
+      - phrases: ["what is the status of my parcel", "my parcel number is {digits}"]
+        go: done
+      - phrases: ["{any} is my name"]
+        go: done
+  done: {say: Goodbye., hang_up: true}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "likely"),
+    [
+        ("a table for four people", 0.2),
+        ("a table for four people on", 0.2),
+        ("a table for four people on friday", 1.0),
+        ("a table for nobody at all", None),
+        ("i live in garden", 0.2),
+        ("i live in garden street near", 0.2),
+        ("i live in garden street near the river", 1.0),
+        ("what is the status of my parcel", 1.0),
+        ("my parcel", 0.2),
+        ("the weather here", None),
+    ],
+)
+def test_a_phrase_is_unfinished_behind_its_slots_as_well(
+    tmp_path: Path, text: str, likely: float | None
+) -> None:
+    flow = tmp_path / "desk.yaml"
+    flow.write_text(BOOKING)
+    assert FlowMind(flow).session().completeness(text) == likely
+
+
 def small(top: str, *phrases: str) -> FlowSession:
     quoted = ", ".join(f"'{phrase}'" for phrase in phrases)
     script = flow_script.parse(

@@ -35,9 +35,11 @@ def completeness(patterns: Sequence[Pattern], text: str) -> float | None:
     said_last = flow_text.words(text)[-1]
     if said_last in flow_text.DANGLING and not whole:
         return OPEN
-    opened = _opened(patterns, heard)
+    opened = _opened(patterns, heard, found[1] if found is not None and whole else None)
+    if whole and found is not None and patterns[found[0]] in opened:
+        whole = False  # it fits already, but more of it is to come
     if opened:
-        asks_for_slot = any(len(pattern.opening) < len(pattern.elements) for pattern in opened)
+        asks_for_slot = any(pattern.slots for pattern in opened)
         same = found is not None and all(p.slots == patterns[found[0]].slots for p in opened)
         if whole:
             return EITHER if asks_for_slot or not same else DONE
@@ -91,17 +93,42 @@ def _explains_the_end(match: Match, heard: Heard) -> bool:
     return all(flow_text.weight(token) < 1 for token in heard.tokens[match.end :])
 
 
-def _opened(patterns: Sequence[Pattern], heard: Heard) -> list[Pattern]:
-    """Phrases of which the last words heard are the beginning, but not all."""
-    return [pattern for pattern in patterns if _is_opened(pattern, heard.tokens)]
+def _opened(patterns: Sequence[Pattern], heard: Heard, whole: Match | None) -> list[Pattern]:
+    """Phrases of which the last words heard are the beginning, but not all. Words inside a whole
+    phrase open no other one: "where is my order" is not the beginning of "my order number is"."""
+    everywhere = range(len(heard.tokens))
+    begins = [at for at in everywhere if whole is None or not whole.start < at < whole.end]
+    return [pattern for pattern in patterns if any(_begins(pattern, heard, at) for at in begins)]
 
 
-def _is_opened(pattern: Pattern, tokens: tuple[str, ...]) -> bool:
-    opening = pattern.opening
-    longest = min(len(opening), len(pattern.elements) - 1, len(tokens))
-    for size in range(1, longest + 1):
-        head, tail = opening[:size], tokens[-size:]
-        telling = size >= 2 or flow_text.weight(head[0]) == 1
-        if telling and all(map(flow_text.likeness, head, tail)):
-            return True
-    return False
+def _begins(pattern: Pattern, heard: Heard, start: int) -> bool:
+    """The tokens from ``start`` to the end are the beginning of this phrase, slots and all."""
+    tokens = heard.tokens[start:]
+    telling = len(tokens) >= 2 or flow_text.weight(tokens[0]) == 1
+    return telling and isinstance(pattern.elements[0], str) and _goes_on(pattern, 0, heard, start)
+
+
+def _goes_on(pattern: Pattern, index: int, heard: Heard, at: int) -> bool:
+    """The tokens from ``at`` on are elements from ``index`` on, and more that matters follows."""
+    if at == len(heard.tokens):
+        rest = pattern.elements[index:]
+        return any(not isinstance(e, str) or flow_text.weight(e) == 1 for e in rest)
+    if index == len(pattern.elements):
+        return False
+    element = pattern.elements[index]
+    if isinstance(element, str):
+        like = flow_text.likeness(element, heard.tokens[at])
+        return bool(like) and _goes_on(pattern, index + 1, heard, at + 1)
+    if element.kind == "any":
+        return False  # whatever was said may be all of it
+    ends = {end for end, _ in element.spans(heard, at)}
+    return any(_goes_on(pattern, index + 1, heard, end) for end in ends) or (
+        element.kind == "choice" and _half_said(element, heard.tokens[at:])
+    )
+
+
+def _half_said(slot: SlotSpec, tokens: tuple[str, ...]) -> bool:
+    """These are the first words of a way to say a choice, but not all."""
+    return any(
+        len(way) > len(tokens) and all(map(flow_text.likeness, way, tokens)) for way, _ in slot.ways
+    )
