@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from livekit import rtc
-from livekit.agents import ConversationItemAddedEvent, SpeechCreatedEvent, llm, utils
+from livekit.agents import llm, utils
 from livekit.agents.types import NOT_GIVEN, NotGivenOr
 from livekit.plugins.parley.assembly import Engines
 from livekit.plugins.parley.contexts import answered_in, extra_instructions, items_of, specs_of
+from livekit.plugins.parley.cuts import Cuts
 from livekit.plugins.parley.generation import Generation
 from livekit.plugins.parley.metrics import reply_metrics
-from livekit.plugins.parley.owed import Owed, Turn
+from livekit.plugins.parley.offers import Offers, taken
+from livekit.plugins.parley.owed import Turn
 from livekit.plugins.parley.tool_wait import TELL, ToolWait
 
 from parley.dialogue import events as ev
@@ -33,16 +35,9 @@ from parley.minds.base import Cause
 from parley_speech.types import MIC_HZ, SPEAKER_HZ, Pcm
 
 if TYPE_CHECKING:
-    from livekit.agents.voice import SpeechHandle
     from livekit.plugins.parley.full_duplex import FullDuplex
 
 logger = logging.getLogger("livekit.plugins.parley")
-
-SETTLE_S = 0.1
-"""After LiveKit has set up a new agent, and after a reply: time for what the agent says next of
-its own accord."""
-OFFER_AGAIN_S = 1.0
-"""A turn that LiveKit could not take is offered again after this time at the latest."""
 
 _numbers = itertools.count()
 _Created = asyncio.Future[llm.GenerationCreatedEvent]
@@ -67,19 +62,15 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._resampler: rtc.AudioResampler | None = None
         self._resampler_rate = 0
         self._turn_id = utils.shortuuid("item_")
-        self._ended_turn: Turn | None = None
-        self._owed = Owed()
-        self._offer_timer: asyncio.TimerHandle | None = None
+        self._offers = Offers(self._rewrite, busy=lambda: bool(self._asked))
+        self._cuts = Cuts(lambda: model.agent_session, cancelled=self._tools_cancelled)
         self._tools_run = ToolWait(
             model.filler, busy=lambda: bool(self._asked), give_up=self._gave_up
         )
-        self._with_tools: set[SpeechHandle] = set()
-        """Speeches whose tools may still run."""
         self._generations: dict[int, Generation] = {}
         self._asked: dict[int, _Created] = {}
         self._waiting: list[_Asked] = []
         self._closed = False
-        self._owned: set[asyncio.Task[None]] = set()
         self._task = asyncio.create_task(self._run(), name="parley-session")
 
     # --- life ----------------------------------------------------------------------------------
@@ -93,6 +84,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             return
         self._engine = engine
         self._tools_run.use(engine)
+        self._offers.use(engine)
         self._configure()
         engine.ledger.replace(items_of(self._chat_ctx))
         for instructions, text, future in self._waiting:
@@ -106,8 +98,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             return
         self._closed = True
         self._tools_run.close()
-        if self._offer_timer is not None:
-            self._offer_timer.cancel()
+        self._offers.close()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -117,7 +108,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             if not future.done():
                 future.set_exception(llm.RealtimeError("the session was closed"))
                 future.exception()  # nobody may be waiting any more: that is not an error
-        await asyncio.gather(*self._owned, return_exceptions=True)
+        await self._cuts.aclose()
 
     @property
     def engine(self) -> Engine | None:
@@ -153,7 +144,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._extra = extra_instructions(chat_ctx)
         self._configure()
         self._tools_run.answered(answered_in(chat_ctx))
-        self._rewrite(self._engine)
+        self._rewrite()
 
     def update_options(self, *, tool_choice: NotGivenOr[llm.ToolChoice | None] = NOT_GIVEN) -> None:
         if self._engine is None or tool_choice is NOT_GIVEN:
@@ -165,16 +156,15 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             return
         self._engine.instructions = "\n\n".join(t for t in (self._instructions, self._extra) if t)
         self._engine.tools = specs_of(self._tools.flatten())
-        if self._owed:  # perhaps it is the new agent that is being set up
-            self._offer_after(SETTLE_S)
+        self._offers.soon()  # perhaps it is the new agent that is being set up
 
-    def _rewrite(self, engine: Engine | None) -> None:
+    def _rewrite(self) -> None:
         """The ledger as our chat context has it, and what is offered beyond it."""
-        if engine is None:
+        if self._engine is None:
             return
-        engine.ledger.replace(items_of(self._chat_ctx, self._tools_run.running))
-        for text in self._owed.words:
-            engine.ledger.user_said(text)
+        self._engine.ledger.replace(items_of(self._chat_ctx, self._tools_run.running))
+        for text in self._offers.words:
+            self._engine.ledger.user_said(text)
 
     def push_audio(self, frame: rtc.AudioFrame) -> None:
         if self._engine is None:
@@ -286,7 +276,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             case ev.UserText(text=text):
                 self._transcribed(Turn(self._turn_id, text), final=False)
             case ev.UserTurn(text=text):
-                self._ended_turn = Turn(self._next_turn_id(), text)
+                self._offers.ended(Turn(self._next_turn_id(), text))
             case ev.Failed(where=where, error=error):
                 self._emit_error(RuntimeError(f"{where}: {error}"), recoverable=True)
             case _:
@@ -297,13 +287,13 @@ class FullDuplexSession(llm.RealtimeSession[str]):
     def _committed(self, event: ev.ReplyCommitted) -> None:
         future = self._asked.pop(event.request, None) if event.request is not None else None
         generation = self._generations[event.reply] = Generation()
-        turns = self._answered(event)
+        turns = self._offers.answered(event)
         self._tools_run.begun(event.request)
         if future is None:
-            taken = not self._asked and self._offered(generation)
+            is_taken = not self._asked and self._offered(generation)
         else:
-            taken = not future.done()
-        if not taken:
+            is_taken = not future.done()
+        if not is_taken:
             self._refused(event.reply, generation, turns)
             return
         for turn in turns:
@@ -314,77 +304,24 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             generation.speech = session.current_speech if session is not None else None
             future.set_result(generation.event(user_initiated=True))
 
-    # --- turns that LiveKit cannot take now ----------------------------------------------------
-
-    def _answered(self, event: ev.ReplyCommitted) -> tuple[Turn, ...]:
-        """The user's turns that this reply answers."""
-        ended, self._ended_turn = self._ended_turn, None
-        if ended is not None:
-            if self._owed.request is not None and self._engine is not None:
-                self._engine.withdraw(self._owed.request)  # one reply answers all of it
-            return (*self._owed.take(), ended)
-        if event.request is not None and event.request == self._owed.request:
-            return self._owed.take()
-        return ()
-
     def _offered(self, generation: Generation) -> bool:
-        """Whether LiveKit takes this reply: it makes a speech of it there and then, or drops it
-        (while it hands over to another agent). Without the session we cannot know."""
-        speeches: list[SpeechCreatedEvent] = []
-
-        def made(event: SpeechCreatedEvent) -> None:
-            speeches.append(event)
-
+        event = generation.event(user_initiated=False)
         session = self._model.agent_session
-        if session is not None:
-            session.on("speech_created", made)
-        try:
-            self.emit("generation_created", generation.event(user_initiated=False))
-        finally:
-            if session is not None:
-                session.off("speech_created", made)
-        generation.speech = speeches[0].speech_handle if speeches else None
-        return bool(speeches) or session is None
+        return taken(session, generation, lambda: self.emit("generation_created", event))
 
     def _refused(self, number: int, generation: Generation, turns: tuple[Turn, ...]) -> None:
-        """Nobody would hear this reply. It never happened; the words it answers are owed one.
-
-        That is so while LiveKit hands over, and while it waits for a reply that it has asked for:
-        it plays in the order in which speeches were made, and would let this one wait unheard."""
+        """Nobody would hear this reply. It never happened; the words it answers are owed one."""
         assert self._engine is not None, "its engine has just told us"
         generation.refused = True
         self._engine.refuse(number)
-        self._owed.add(*turns)
-        self._rewrite(self._engine)
-        if self._owed:
-            logger.info("a turn of the user waits until the session can take it")
-            self._offer_after(OFFER_AGAIN_S)
-
-    def _offer_after(self, seconds: float) -> None:
-        """The latest reason to offer counts."""
-        if self._offer_timer is not None:
-            self._offer_timer.cancel()
-        self._offer_timer = asyncio.get_running_loop().call_later(seconds, self._offer)
-
-    def _offer(self) -> None:
-        """Ask for a reply to what is owed, after everything that LiveKit has asked for: the end
-        of each reply leads here again."""
-        if self._closed or self._engine is None or not self._owed:
-            return
-        if self._asked or self._engine.floor.has_agent:
-            return
-        self._owed.offer()
-        self._rewrite(self._engine)
-        if self._owed.request is None:
-            self._owed.ask(self._engine.request(Cause.INSTRUCTED))
+        self._offers.refused(turns)
 
     def _ended(self, event: ev.ReplyEnded) -> None:
         generation = self._generations[event.reply]
         if generation.refused:
             generation.close()
             return
-        if self._owed:
-            self._offer_after(SETTLE_S)
+        self._offers.soon()
         if event.heard:
             message = self._chat_ctx.add_message(
                 role="assistant", content=event.heard, id=generation.message_id
@@ -392,49 +329,10 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             message.interrupted = event.cut
         self.emit("metrics_collected", reply_metrics(self._model, generation, event))
         if event.cut and generation.sounded and not generation.stopped_by_application:
-            if generation.calls & self._tools_run.running:
-                self._mark_cut(generation)
-                generation.close()
-            else:
-                task = asyncio.create_task(self._close_cut(generation), name="parley-cut")
-                self._owned.add(task)
-                task.add_done_callback(self._owned.discard)
+            self._cuts.cut(generation, self._tools_run.running)
         else:
             generation.close()
         self._forget_old()
-
-    async def _close_cut(self, generation: Generation) -> None:
-        """The caller took the floor: what was played is through, then LiveKit may mark the
-        message as interrupted (it drops what its queues still hold, which is nothing), and what
-        it has queued behind. While tools run, this speech alone: ``session.interrupt()`` would
-        end them."""
-        try:
-            await generation.drained()
-            session = self._model.agent_session
-            if session is None or session.current_speech is None:
-                return
-            if not self._with_tools:
-                session.interrupt()
-            elif generation.speech is not None:
-                generation.speech.interrupt()
-        except RuntimeError as e:  # a session that closes at this moment
-            logger.debug("the cut could not be marked: %s", e)
-        finally:
-            generation.close()
-
-    def _mark_cut(self, generation: Generation) -> None:
-        """LiveKit cancels the tools of a speech that is interrupted. What its words have set going
-        is to go on although the caller spoke over them, so that their message is only marked."""
-        session, speech = self._model.agent_session, generation.speech
-        if session is None or speech is None:
-            return
-
-        def added(event: ConversationItemAddedEvent) -> None:
-            if isinstance(event.item, llm.ChatMessage) and event.item.id == generation.message_id:
-                event.item.interrupted = True
-
-        session.on("conversation_item_added", added)
-        speech.add_done_callback(lambda _: session.off("conversation_item_added", added))
 
     def _forget_old(self) -> None:
         """A late truncate may name the last few replies; older ones are history."""
@@ -446,22 +344,18 @@ class FullDuplexSession(llm.RealtimeSession[str]):
             call_id=event.call.id, name=event.call.name, arguments=event.call.arguments
         )
         generation = self._generations[event.reply]
-        if generation.speech is not None and not generation.calls:
-            self._with_tools.add(generation.speech)
-            generation.speech.add_done_callback(lambda _: self._speech_done(generation))
+        self._cuts.called(generation)
         self._chat_ctx.insert(call)
         self._tools_run.called(event.call.id)
         generation.call(call)
 
-    def _speech_done(self, generation: Generation) -> None:
-        """LiveKit has nothing more to do for it: a tool without a result was cancelled."""
-        if generation.speech is not None:
-            self._with_tools.discard(generation.speech)
-        cancelled = generation.calls & self._tools_run.running
+    def _tools_cancelled(self, call_ids: set[str]) -> None:
+        """Of these, the ones that still ran will give no result."""
+        cancelled = call_ids & self._tools_run.running
         if cancelled:
             logger.info("%d tools were cancelled with their speech", len(cancelled))
             self._tools_run.answered(cancelled)
-            self._rewrite(self._engine)
+            self._rewrite()
 
     def _gave_up(self, call_ids: tuple[str, ...], output: str) -> None:
         """These tools have run for too long: the mind is told, and tells the caller. What they
@@ -475,7 +369,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
                 name=call.name, call_id=call.call_id, output=output, is_error=True
             )
             self._chat_ctx.insert(failed)
-        self._rewrite(self._engine)
+        self._rewrite()
         if late:
             names = ", ".join(dict.fromkeys(call.name for call in late))
             self._engine.request(Cause.INSTRUCTED, instructions=TELL.format(names=names))
