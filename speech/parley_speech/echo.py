@@ -34,6 +34,9 @@ SOUNDING = 32
 
 DOUBT_FRAMES = 10
 """An echo is found within three frames of its sound: after this many without, there is none."""
+UNHEARD_FRAMES = MAX_DELAY_MS // FRAME_MS
+"""Frames in which we sounded and the microphone was quiet: after as many as the longest way takes,
+there is no echo until one is found, and no sound of the user is doubted."""
 _MEMORY = 0.6  # a frame, of the energies compared: about 50 ms
 _FLOOR_SHARE = 0.4  # a reverberant echo before the gains are learnt: share explained
 _LEARN_SHARE = 0.05  # a frame
@@ -76,6 +79,7 @@ class EchoLikelihood:
         self._tracker.reset()
         self.power.reset()
         self._usual = _FLOOR_SHARE
+        self._unheard = 0  # frames that we sounded and the microphone was quiet, without an echo
         self._missed = 0  # frames in a row in which an echo was due, but not found
         self.forget_sound()
 
@@ -103,6 +107,8 @@ class EchoLikelihood:
             self._tracker.play(played)
             self.power.play(played)
         copy = self._tracker.push(near, calm=self._calm)
+        if self._tracker.quiet and played.size and np.abs(played).max() > SOUNDING:
+            self._unheard += 1
         if self.delay_ms is None:
             self.power.skip(near)
             then = lately = 0.0
@@ -124,7 +130,7 @@ class EchoLikelihood:
         total = self._explained / max(self._energy, 1.0)
         if self.delay_ms is None:
             self._unfound += not quiet
-            if self._unfound > DOUBT_FRAMES:
+            if self._unfound > DOUBT_FRAMES or self._unheard > UNHEARD_FRAMES:
                 return 0.0
         elif copy >= SURE and total >= ECHO_THRESHOLD * self._usual:
             self._usual = max(_FLOOR_SHARE, self._usual + _LEARN_SHARE * (total - self._usual))
@@ -151,7 +157,7 @@ class EchoLikelihood:
         elif self.power.expects:
             self._missed += 1
         if self._missed > GONE_FRAMES:
-            self._missed = 0
+            self._missed = self._unheard = 0
             self._tracker.forget_echo()
             self.power.forget_echo()
 

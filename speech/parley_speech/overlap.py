@@ -129,8 +129,8 @@ class OverlapClassifier:
             self._fresh = False
         if not own:
             self._before, self._posterior = self._posterior, self._net.step(raw)
-            self._loudness.push(frame)
             voice = p_voice >= VOICED and self._posterior.noise < DECIDE_NOISE
+            self._loudness.push(frame, voice=p_voice >= VOICED)
             self._talkers.aside(frame, voice)
         self._steps += 1
         self._own += own
@@ -161,7 +161,7 @@ class OverlapClassifier:
                 self._posterior.noise,
                 voiced_ms=voiced_ms,
                 silence_ms=silence_ms,
-                other=self._talkers.other(self._loudness.dbfs, voiced_ms),
+                other=self._talkers.other(self._loudness, voiced_ms),
                 words=classify(self._words, self._language),
             )
         return OverlapEvidence(

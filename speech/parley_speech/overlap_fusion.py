@@ -49,9 +49,9 @@ class Terms:
     end: float = 0.5
     user: float = 0.6
     other_per_nat: float = 4.0
-    """The user is as likely as somebody else where neither level is likelier (0.15), and a nat to
+    """The user is as likely as somebody else where the level hardly tells (0.15 nats), and a nat to
     either side is as good as sure: in the training scenarios the two are that far apart."""
-    user_by_words: float = 4.0
+    user_by_words: float = 3.0
 
 
 TERMS = Terms()

@@ -7,7 +7,8 @@ far in the call:
 
     user's level      normal; before anything was heard a wide guess, then narrowed by each half
                       second of the user's turns (Kalman's update of a constant), down to LEAST_SD
-    a sound's level   of its loudest 40 ms so far: at once right, and hardly higher in long sounds
+    a sound's level   the mean, over its half seconds so far, of each one's loudest 40 ms: at once
+                      right, and the surer the longer it lasts
     evidence          log p(level | somebody else) - log p(level | user), both normal
 
 A turn counts as the user's only as far as it may be: a television that sounds while nobody speaks
@@ -60,21 +61,33 @@ class Level:
 
 
 class Loudness:
-    """The loudest 40 ms of a sound so far."""
+    """The level of a sound so far, half second by half second of its voice."""
 
     def __init__(self) -> None:
         self._power = self._peak = 0.0
+        self._voiced_ms = 0
+        self._levels: list[float] = []
 
-    def push(self, frame: Pcm) -> float:
-        """One frame (320,); dBFS."""
+    def push(self, frame: Pcm, *, voice: bool = True) -> bool:
+        """One frame (320,); True when it fills half a second of voice."""
         x = frame.astype(np.float32)
         self._power += SMOOTHING * (float(x @ x) / len(x) - self._power)
         self._peak = max(self._peak, self._power)
-        return self.dbfs
+        self._voiced_ms += FRAME_MS if voice else 0
+        if self._voiced_ms < WINDOW_MS:
+            return False
+        self._levels.append(_dbfs(self._peak))
+        self._peak, self._voiced_ms = 0.0, 0
+        return True
+
+    @property
+    def windows(self) -> int:
+        """Half seconds that ``dbfs`` is made of; one, though it is not full, at the beginning."""
+        return max(1, len(self._levels))
 
     @property
     def dbfs(self) -> float:
-        return 10 * math.log10(self._peak / 32768.0**2 + 1e-12)
+        return sum(self._levels) / len(self._levels) if self._levels else _dbfs(self._peak)
 
 
 class Talkers:
@@ -83,11 +96,10 @@ class Talkers:
     def __init__(self) -> None:
         self.user = Level()
         self._window = Loudness()
-        self._voiced_ms = 0
 
     def turn(self, frame: Pcm, voice: bool) -> None:
         """A frame (320,) in which the agent does not have the floor."""
-        level = self._window_of(frame, voice)
+        level = self._heard(frame, voice)
         if level is not None:
             doubt = max(0.0, other_than(level, self.user))
             # Half as likely to be the user's, half the weight.
@@ -95,36 +107,37 @@ class Talkers:
 
     def aside(self, frame: Pcm, voice: bool) -> None:
         """... in which it does; only of sounds that are no noise and not the agent's own."""
-        level = self._window_of(frame, voice)
+        level = self._heard(frame, voice)
         if level is not None:
             self.user = self.user.observed(level, ASIDE_SD_DB)
 
-    def _window_of(self, frame: Pcm, voice: bool) -> float | None:
+    def _heard(self, frame: Pcm, voice: bool) -> float | None:
         """The level of half a second of voice, when it is full."""
-        if not voice:
+        if not voice or not self._window.push(frame):
             return None
-        level = self._window.push(frame)
-        self._voiced_ms += FRAME_MS
-        if self._voiced_ms < WINDOW_MS:
-            return None
-        self._window, self._voiced_ms = Loudness(), 0
+        level, self._window = self._window.dbfs, Loudness()
         return level
 
-    def other(self, level: float, voiced_ms: int) -> float:
-        """How much likelier a sound of this level and length is somebody else's: natural
+    def other(self, sound: Loudness, voiced_ms: int) -> float:
+        """How much likelier this sound, which had so much voice, is somebody else's: natural
         log-odds, below 0 where it is rather the user's."""
         soft = SOFT_DB * max(0.0, 1 - voiced_ms / SOFT_MS)
-        return other_than(level + soft, self.user)
+        return other_than(sound.dbfs + soft, self.user, sound.windows)
 
 
-def other_than(level: float, user: Level) -> float:
-    """log p(level | somebody else) - log p(level | user). A sound louder than the user is not
-    somebody else's."""
+def other_than(level: float, user: Level, windows: int = 1) -> float:
+    """log p(level | somebody else) - log p(level | user), for the mean level of so many half
+    seconds. A sound louder than the user is not somebody else's."""
     difference = min(0.0, level - user.mean)
-    own = _log_normal(difference, 0.0, math.hypot(user.sd, SPREAD_DB))
-    others = _log_normal(difference, OTHER_DB, math.hypot(user.sd, OTHER_SD_DB))
+    spread = SPREAD_DB / math.sqrt(windows)
+    own = _log_normal(difference, 0.0, math.hypot(user.sd, spread))
+    others = _log_normal(difference, OTHER_DB, math.hypot(user.sd, OTHER_SD_DB, spread))
     return others - own
 
 
 def _log_normal(x: float, mean: float, sd: float) -> float:
     return -0.5 * ((x - mean) / sd) ** 2 - math.log(sd)
+
+
+def _dbfs(power: float) -> float:
+    return 10 * math.log10(power / 32768.0**2 + 1e-12)

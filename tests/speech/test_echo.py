@@ -319,6 +319,25 @@ def test_a_user_without_echo_is_never_taken_for_one(name: str) -> None:
     assert max(likelihoods(mic, far)) < ECHO_THRESHOLD
 
 
+def test_after_two_seconds_without_an_echo_no_first_sound_is_doubted() -> None:
+    """A hummed "no" resembles whatever we play more than speech does."""
+    hum = np.zeros(len(agent()), np.int16)
+    t = np.arange(8000) / 16_000
+    hum[4 * 16_000 :][:8000] = (
+        4000 * np.sin(2 * np.pi * 130 * t) * (1 + np.sin(2 * np.pi * 260 * t))
+    )
+    far = agent()
+    early = likelihoods(hum[3 * 16_000 :], far[: len(far) - 3 * 16_000])
+    assert max(likelihoods(hum, far)) == 0.0
+    assert max(early) > 0.0
+    again = EchoLikelihood()
+    for m, f in zip(audio.frames(hum, 320), audio.frames(far, 320), strict=True):
+        again.push(m, f)
+    again.forget_sound()
+    late = zip(audio.frames(hum[3 * 16_000 :], 320), audio.frames(far, 320), strict=False)
+    assert max(again.push(m, f) for m, f in late) == 0.0
+
+
 def test_the_louder_the_user_over_the_echo_the_lower() -> None:
     far, at_ms = agent(), 2000
     echo = echo_of(far, 120, -12)
