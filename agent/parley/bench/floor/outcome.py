@@ -203,9 +203,10 @@ def _quiet_rows(played: Played, heard: list[Heard]) -> list[Row]:
 # --- a conversation as JSON ---------------------------------------------------------------------
 
 
-def judged(played: Played) -> dict[str, Any]:
-    """All that the metrics and the report need of a conversation."""
-    heard = replies(played)
+def judged(played: Played, heard: list[Heard] | None = None) -> dict[str, Any]:
+    """All that the metrics and the report need of a conversation. ``heard``: its replies, where
+    they were not heard on the line itself but somewhere else."""
+    heard = replies(played) if heard is None else heard
     moves = [m.act for m in played.moves]
     return {
         "scene": played.scene.as_json(),

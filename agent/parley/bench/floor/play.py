@@ -76,7 +76,9 @@ class Stage:
     async def play(self, scene: Scene) -> Played:
         """From the first sample until everything has been said and answered."""
         began = time.process_time()
-        sounds = [await self._sound(cue, scene.seed + n) for n, cue in enumerate(scene.cues)]
+        sounds = [
+            await sound_of(self._studio, cue, scene.seed + n) for n, cue in enumerate(scene.cues)
+        ]
         long = self._renderings[TEXTS[scene.reply]]
         line = Line(scene, sounds, len(long.pcm) / 24_000)
         notes = Notes()
@@ -121,15 +123,17 @@ class Stage:
         engine._expect()
         return engine
 
-    async def _sound(self, cue: Cue, seed: int) -> Utterance:
-        if cue.kind != "noise":
-            return await self._studio.utter(cue)
-        if cue.speaker.voice == "clip" or cue.say.endswith(".flac"):
-            found = self._studio.recording(cue.say)
-        else:
-            found = noises.burst(cue.say, seed)
-        pcm = audio.scaled(found, cue.gain_db)
-        return Utterance(pcm, (Voiced(0, len(pcm), cue.say),), cue.say)
+
+async def sound_of(studio: Studio, cue: Cue, seed: int) -> Utterance:
+    """How a cue sounds."""
+    if cue.kind != "noise":
+        return await studio.utter(cue)
+    if cue.speaker.voice == "clip" or cue.say.endswith(".flac"):
+        found = studio.recording(cue.say)
+    else:
+        found = noises.burst(cue.say, seed)
+    pcm = audio.scaled(found, cue.gain_db)
+    return Utterance(pcm, (Voiced(0, len(pcm), cue.say),), cue.say)
 
 
 class Notes:

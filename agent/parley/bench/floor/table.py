@@ -16,7 +16,7 @@ def shown(figures: Sequence[Figure], conversations: Sequence[dict[str, Any]]) ->
     from rich.table import Table
 
     minutes = sum(c["seconds"] for c in conversations) / 60
-    title = f"{len(conversations)} conversations, {minutes:.0f} minutes, in virtual time"
+    title = f"{len(conversations)} conversations, {minutes:.0f} minutes"
     made = Table(title=title, title_justify="left")
     for heading in ("what", "n", "P50", "P95", "worst", "mean", "goal", ""):
         made.add_column(heading, justify="left" if heading in ("what", "goal") else "right")

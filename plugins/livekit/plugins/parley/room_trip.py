@@ -29,6 +29,8 @@ CLICK_S = 0.02
 CLICK_HZ = 1_000.0
 SETTLE_S = 1.0  # jitter buffers are at their longest when a track begins
 CLICK_DBFS = -30.0
+ECHO = "echo"
+"""The identity of who sends the clicks back."""
 Token = Callable[[str, str], str]
 """(identity, room) -> token, as LiveKitServer.token."""
 
@@ -56,15 +58,22 @@ async def room_trip(url: str, token: Token, *, clicks: int = 12, every_s: float 
     Raises RuntimeError when none came back.
     """
     room = f"trip-{uuid.uuid4().hex[:8]}"
-    async with _echo_bot(url, token("echo", room)):
-        caller = Caller(url, token("clicker", room), rate_hz=RATE_HZ, agent="echo")
-        async with caller:
-            await caller.wait_agent()
-            first_at = caller.now() + SETTLE_S
-            times = [first_at + i * every_s for i in range(clicks)]
-            said = [caller.say(click(), at=at, rate_hz=RATE_HZ) for at in times]
-            sent_at = [await utterance for utterance in said]
-            await caller.wait_silence(every_s * 1000)
+    async with echo_bot(url, token(ECHO, room)):
+        return await clicks_through(url, token("clicker", room), clicks=clicks, every_s=every_s)
+
+
+async def clicks_through(
+    url: str, token: str, *, clicks: int = 12, every_s: float = 0.3
+) -> RoomTrip:
+    """The clicker's side alone, in a room with an `echo_bot`. Raises RuntimeError."""
+    caller = Caller(url, token, rate_hz=RATE_HZ, agent=ECHO)
+    async with caller:
+        await caller.wait_agent()
+        first_at = caller.now() + SETTLE_S
+        times = [first_at + i * every_s for i in range(clicks)]
+        said = [caller.say(click(), at=at, rate_hz=RATE_HZ) for at in times]
+        sent_at = [await utterance for utterance in said]
+        await caller.wait_silence(every_s * 1000)
     return _trips(caller.recording(), sent_at, every_s)
 
 
@@ -87,7 +96,7 @@ def _trips(recording: Recording, sent_at: list[float], every_s: float) -> RoomTr
 
 
 @contextlib.asynccontextmanager
-async def _echo_bot(url: str, token: str) -> AsyncIterator[None]:
+async def echo_bot(url: str, token: str) -> AsyncIterator[None]:
     """A participant that sends back, unbuffered, every frame of the first audio track it hears."""
     room = rtc.Room()
     source = rtc.AudioSource(RATE_HZ, 1, queue_size_ms=0)

@@ -89,7 +89,7 @@ class LiveKitServer:
         self._folder = contextlib.ExitStack()
         self._log_file = Path(log_file) if log_file is not None else None
         self._process: asyncio.subprocess.Process | None = None
-        self._port = 0
+        self._port = self._udp_port = 0
         self.api_key = "parley" + secrets.token_hex(6)
         self.api_secret = secrets.token_hex(32)
 
@@ -101,6 +101,16 @@ class LiveKitServer:
         if not self._port:
             raise RuntimeError("This server is not running: use it within 'async with'.")
         return f"ws://127.0.0.1:{self._port}"
+
+    @property
+    def port(self) -> int:
+        """Of signalling (TCP)."""
+        return self._port
+
+    @property
+    def udp_port(self) -> int:
+        """Of all media."""
+        return self._udp_port
 
     @property
     def http_url(self) -> str:
@@ -186,7 +196,7 @@ class LiveKitServer:
     async def _start(self, program: Path, folder: Path) -> None:
         for attempt in range(1, START_ATTEMPTS + 1):
             ports = free_ports()
-            self._port = ports[0]
+            self._port, self._udp_port = ports
             config = _write_config(folder, self.api_key, self.api_secret, *ports)
             await self._launch(program, config)
             try:

@@ -69,6 +69,12 @@ def floor(
     system: Annotated[
         str, typer.Option(help="parley; or stock, stock-tuned: LiveKit's session, in real time")
     ] = "parley",
+    room: Annotated[
+        bool, typer.Option("--room", help="in real rooms and real time, over a bad network")
+    ] = False,
+    loss: Annotated[float, typer.Option(help="with --room: percent of packets lost")] = 3.0,
+    delay: Annotated[float, typer.Option(help="with --room: ms of delay, each way")] = 60.0,
+    jitter: Annotated[float, typer.Option(help="with --room: up to so many ms more")] = 20.0,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(help="play nothing: two folders of runs, before and after"),
@@ -91,6 +97,20 @@ def floor(
         numbers = _policy(policy or [])
     except ValueError as e:
         raise typer.BadParameter(str(e)) from e
+    if room:
+        if system != "parley" or told or numbers:
+            raise typer.BadParameter("--room plays Parley as it is: no --system, --told, --policy")
+        from livekit.plugins.parley.bench import floor_room_cli as rooms
+        from livekit.plugins.parley.bench.floor_room import Place
+
+        place = Place(rooms.folder_of(out, split), out / "cache", clips)
+        network = rooms.impairment(loss, delay, jitter)
+        found, ran = rooms.play(
+            scenes, place, network, console, seed=seed, minutes=minutes, fresh=fresh
+        )
+        about = {"system": SYSTEMS[system], "split": split, "seed": seed, "setting": ran.words()}
+        console.print(_report(place.folder, found, of_all=len(scenes), **about))
+        return
     folder = out / (split if system == "parley" else f"{split}-{system}")
     results = folder / "results.jsonl"
     if fresh:
