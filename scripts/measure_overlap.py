@@ -76,6 +76,8 @@ class Frame:
     voice: bool
     evidence: OverlapEvidence | None
     p_sound: float
+    other: float
+    """Log-odds that somebody else speaks: of the level alone, as nothing was heard before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +177,7 @@ def hear(sound: Heard, agent: Pcm, weights: Weights) -> list[Frame]:
         far = agent[number * MIC_FRAME :][:MIC_FRAME]
         t_ms = (number + 1) * FRAME_MS
         heard = ears.hear(frame, far, t_ms, over_agent=True)
-        out.append(Frame(t_ms, heard.voice, heard.overlap, classifier.p_sound))
+        out.append(Frame(t_ms, heard.voice, heard.overlap, classifier.p_sound, classifier.other))
     return out
 
 
@@ -222,6 +224,7 @@ def _evidence(frame: Frame, terms: Terms) -> OverlapEvidence | None:
         voiced_ms=e.voiced_ms,
         silence_ms=e.silence_ms,
         words=Words.NONE,
+        other=frame.other,
         terms=terms,
     )
     return dataclasses.replace(e, p_interruption=p)

@@ -152,6 +152,11 @@ class OverlapClassifier:
         """P(interruption) by the sound alone: the lower of the network's last two beliefs."""
         return min(self._before.interruption, self._posterior.interruption)
 
+    @property
+    def other(self) -> float:
+        """Natural log-odds that somebody else speaks than the user, by the level."""
+        return self._talkers.other(self._loudness, self._voiced * FRAME_MS)
+
     def _evidence(self) -> OverlapEvidence:
         voiced_ms, silence_ms = self._voiced * FRAME_MS, self._silent * FRAME_MS
         p = 0.0
@@ -161,7 +166,7 @@ class OverlapClassifier:
                 self._posterior.noise,
                 voiced_ms=voiced_ms,
                 silence_ms=silence_ms,
-                other=self._talkers.other(self._loudness, voiced_ms),
+                other=self.other,
                 words=classify(self._words, self._language),
             )
         return OverlapEvidence(

@@ -195,7 +195,8 @@ class WordOverlap(DurationOverlap):
 
     def step(self, frame: Pcm, p_voice: float, echo: float) -> OverlapEvidence:
         evidence = super().step(frame, p_voice, echo)
-        return replace(evidence, p_interruption=0.95 if "no" in self.words else 0.2)
+        p = 0.95 if "no" in self.words else 0.2
+        return replace(evidence, p_interruption=p, words=self.words)
 
     def begin(self, t_ms: int) -> None:
         super().begin(t_ms)

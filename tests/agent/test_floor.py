@@ -85,9 +85,11 @@ def test_a_nod_or_a_noise_ducks_and_goes_on(kind: str) -> None:
     assert w.turns == ["where is my order"]
 
 
-def over_the_agent(floor: Floor, t_ms: int, p: float, *, voice: bool = False) -> list[A.Act]:
+def over_the_agent(
+    floor: Floor, t_ms: int, p: float, *words: str, voice: bool = False
+) -> list[A.Act]:
     """A tick in which a sound over the agent's voice is an interruption so likely."""
-    evidence = OverlapEvidence(t_ms, 200, 0 if voice else t_ms - 200, p)
+    evidence = OverlapEvidence(t_ms, 200, 0 if voice else t_ms - 200, p, words=words)
     percept = Percept(t_ms=t_ms, voice=voice, overlap=evidence, reply=0, sound=Sound.PLAYING)
     return floor.step(percept)
 
@@ -99,8 +101,9 @@ def test_words_that_come_when_their_sound_was_let_pass_still_take_the_floor() ->
     acts = [act for t in range(20, 201, 20) for act in over_the_agent(floor, t, 0.3, voice=True)]
     acts += [act for t in range(220, 601, 20) for act in over_the_agent(floor, t, 0.3)]
     assert acts == [A.Duck(), A.Unduck("aside")]
-    assert over_the_agent(floor, 620, 0.89) == []
-    assert over_the_agent(floor, 640, 0.95) == [A.Yield(0, "user"), A.Listen()]
+    assert over_the_agent(floor, 620, 0.95) == [], "the sound is over, and was judged"
+    assert over_the_agent(floor, 640, 0.89, "no") == []
+    assert over_the_agent(floor, 660, 0.95, "no") == [A.Yield(0, "user"), A.Listen()]
 
 
 def test_a_long_noise_ducks_once_and_is_then_tolerated() -> None:

@@ -263,7 +263,9 @@ class Floor:
     def _cut_in_late(self, p: Percept) -> bool:
         """The words of a sound that was let pass show what it was: "no"."""
         o = p.overlap
-        return o is not None and not p.voice and o.p_interruption >= self.policy.cut_in
+        if o is None or p.voice or not o.words:
+            return False
+        return o.p_interruption >= self.policy.cut_in
 
     def _release(self, p: Percept) -> bool:
         overdue = p.t_ms - self._m.overlap_since_ms >= self.policy.decide_ms
