@@ -379,8 +379,11 @@ async def test_nobody_gives_way_until_his_own_buffer_is_dry() -> None:
         st.one_of(st.sampled_from(["w1 ", "w2 w", "3 ", " ", "", "w4"]), st.just(None)), max_size=12
     ),
     st.booleans(),
+    st.integers(0, 12),
 )
-async def test_flushes_lose_and_double_nothing(pieces: list[str | None], eager: bool) -> None:
+async def test_flushes_lose_and_double_nothing(
+    pieces: list[str | None], eager: bool, begun_at: int
+) -> None:
     voice = ToneVoice()
     speech = Speech(voice.stream, max_chars=1000)
     marks = []
@@ -390,7 +393,9 @@ async def test_flushes_lose_and_double_nothing(pieces: list[str | None], eager: 
             marks.extend(chunk.marks)
 
     listening = asyncio.create_task(listen())
-    for piece in pieces:
+    for number, piece in enumerate(pieces):
+        if number == begun_at:
+            speech.begin()
         if piece is None:
             speech.flush()
         else:
@@ -406,6 +411,35 @@ async def test_flushes_lose_and_double_nothing(pieces: list[str | None], eager: 
     assert "".join(mark.text for mark in marks) == "".join(text.split())
     assert all(a.end <= b.start for a, b in pairwise(marks))
     assert voice.open == 0
+
+
+async def test_the_engine_begins_before_it_is_asked_for_chunks() -> None:
+    voice = ToneVoice()
+    speech = Speech(voice.stream, max_chars=1000)
+    speech.begin()
+    assert not voice.streams  # there is no text yet
+    speech.push("w1 ")
+    speech.begin()
+    speech.begin()
+    assert len(voice.streams) == 1
+    speech.push("w2")
+    speech.end()
+    marks = [mark.text async for chunk in speech.chunks() for mark in chunk.marks]
+    assert (marks, len(voice.streams)) == (["w1", "w2"], 1)
+    await speech.aclose()
+    assert voice.open == 0
+
+
+async def test_what_has_begun_and_is_cancelled_gives_nothing() -> None:
+    voice = ToneVoice()
+    speech = Speech(voice.stream, max_chars=1000)
+    speech.push("w1")
+    speech.begin()
+    speech.cancel()
+    assert [chunk async for chunk in speech.chunks()] == []
+    speech.begin()
+    await speech.aclose()
+    assert (len(voice.streams), voice.open) == (1, 0)
 
 
 async def test_a_cancel_between_two_parts_opens_no_second_stream() -> None:

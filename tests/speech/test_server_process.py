@@ -115,3 +115,16 @@ async def test_a_hundred_cancelled_utterances_leave_nothing() -> None:
             page = (await http.get(f"{process.url}/metrics")).text
         assert "parley_speech_speaking 0.0" in page
         assert 'parley_speech_utterances_total{outcome="cancelled",voice="espeak"} 100.0' in page
+
+
+def test_the_event_loop_is_uvloops_only_where_that_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def find(name: str) -> None:
+        assert name == "uvloop"
+
+    with monkeypatch.context() as without:
+        without.setattr("importlib.util.find_spec", find)
+        assert main._loop_factory() is None
+    uvloop = pytest.importorskip("uvloop")
+    assert main._loop_factory() is uvloop.new_event_loop

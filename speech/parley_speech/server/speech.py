@@ -101,6 +101,12 @@ class Speech:
 
     # --- audio out ---
 
+    def begin(self) -> None:
+        """The engine starts at once on the text that is there, before anybody asks for `chunks`.
+        Without text nothing happens. Raises what the engine raises."""
+        if self._stream is None and self._parts and self._parts[0].text:
+            self._open_stream(self._parts[0])
+
     async def chunks(self) -> AsyncGenerator[AudioChunk, None]:
         """To the end of the text, or until it is cancelled. Raises what the engine raises."""
         while await self._next_stream():
@@ -134,6 +140,8 @@ class Speech:
     async def _next_stream(self) -> bool:
         """Opens the stream of the first part when that has text. False: nothing more comes."""
         while not self.cancelled:
+            if self._stream is not None:
+                return True  # it has begun
             part = self._parts[0]
             if part.text:
                 self._open_stream(part)

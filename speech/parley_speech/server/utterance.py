@@ -165,8 +165,10 @@ class Utterance:
         try:
             async with self._services.admission.slot() as queued_ms:
                 self._metrics.queued.observe(queued_ms / 1000)
-                await self._send(wire.text_of(wire.Opened(id=self.id, queued_ms=queued_ms)), FIRST)
+                opened = wire.text_of(wire.Opened(id=self.id, queued_ms=queued_ms))
                 try:
+                    self._speech.begin()  # it works while this is told
+                    await self._send(opened, FIRST)
                     await self._pump()
                 finally:
                     self._may_cancel = False
