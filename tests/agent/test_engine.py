@@ -225,6 +225,33 @@ def test_a_lone_no_stops_the_agent_however_late_its_final_comes(late: int) -> No
     virtually(scenario)
 
 
+class TurnOverlap(DurationOverlap):
+    """Counts what it is told of the user's own turns."""
+
+    voiced = silent = 0
+
+    def turn(self, frame: Pcm, voice: bool) -> None:
+        self.voiced += voice
+        self.silent += not voice
+
+
+def test_the_judge_of_overlaps_learns_the_voice_from_the_users_turns() -> None:
+    async def scenario() -> None:
+        overlap = TurnOverlap()
+        call = Call(["tell me", "yes"], lambda _: Script([LONG]))
+        call.engine._ears = Ears(LevelVad(), call.recognizer, CleanLine(), overlap)
+        async with call:
+            await call.says(0.5)
+            await call.until(lambda: call.of(ev.ReplyFrame))
+            assert overlap.voiced == pytest.approx(25, abs=1)
+            assert overlap.silent > 0
+            known = overlap.voiced, overlap.silent
+            await call.says(0.2)
+            assert (overlap.voiced, overlap.silent) == known, "the agent has the floor"
+
+    virtually(scenario)
+
+
 def test_a_late_final_does_not_count_words_twice() -> None:
     async def scenario() -> None:
         async with Call(["where is it", "bye"], late=60) as call:
