@@ -1,0 +1,1 @@
+"""Does a voice that pauses sound as if it had finished?"""
