@@ -570,9 +570,9 @@ def test_a_stop_around_the_last_sample_ends_the_reply_once(late_ms: int) -> None
     virtually(scenario)
 
 
-@pytest.mark.parametrize(("unfinished", "after_ms"), [(False, 220), (True, 1500)])
+@pytest.mark.parametrize(("ask_ms", "after_ms"), [(None, 220), (100, 100), (1500, 1500)])
 def test_the_beginning_of_a_phrase_is_recognised_together_with_its_end(
-    unfinished: bool, after_ms: int
+    ask_ms: int | None, after_ms: int
 ) -> None:
     """A grammar's "my order number is" means nothing without the digits that follow a pause."""
     recognizer = ScriptedRecognizer(["my order number is one"])
@@ -582,7 +582,7 @@ def test_the_beginning_of_a_phrase_is_recognised_together_with_its_end(
     while ended_ms is None:
         t_ms += 20
         mic = LOUD if t_ms <= 500 else QUIET
-        ears.hear(mic, far, t_ms, over_agent=False, unfinished=unfinished)
+        ears.hear(mic, far, t_ms, over_agent=False, ask_ms=ask_ms)
         ears.listen()
         ended_ms = t_ms - 500 if t_ms > 500 and ears.final else None
         assert t_ms < 3000

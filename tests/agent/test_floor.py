@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.world import TICK, UserSound, World
 from parley.dialogue import acts as A
 from parley.dialogue.floor import _EVENTS, TABLE, Floor, State
+from parley.dialogue.habits import PauseHabit
 from parley.dialogue.percepts import Percept, Sound
 from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Cause
@@ -49,14 +50,120 @@ def test_a_turn_is_answered_and_the_speculation_is_ready_at_the_commit() -> None
     assert w.floor.state is State.IDLE
 
 
-@pytest.mark.parametrize(("p", "wait"), [(1.0, 200), (0.5, 600), (None, 600), (0.0, 2000)])
-def test_the_surer_the_end_the_shorter_the_wait(p: float | None, wait: int) -> None:
-    assert FloorPolicy().wait_ms(p) == wait
+P = st.none() | st.floats(0.0, 1.0)
+HABIT = st.none() | st.floats(480.0, 1200.0)
 
 
-def test_waiting_falls_steadily_with_completeness() -> None:
-    waits = [FloorPolicy().wait_ms(i / 100) for i in range(101)]
-    assert waits == sorted(waits, reverse=True)
+@given(P, P, HABIT)
+def test_the_wait_is_bounded(words: float | None, sound: float | None, habit: float | None) -> None:
+    policy = FloorPolicy()
+    wait = policy.wait_ms(words, sound, habit)
+    assert policy.wait_complete_ms <= wait <= policy.wait_open_ms
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0), P, HABIT)
+def test_the_surer_the_end_the_shorter_the_wait(
+    p: float, q: float, other: float | None, habit: float | None
+) -> None:
+    policy, (low, high) = FloorPolicy(), sorted((p, q))
+    assert policy.wait_ms(high, other, habit) <= policy.wait_ms(low, other, habit)
+    assert policy.wait_ms(other, high, habit) <= policy.wait_ms(other, low, habit)
+
+
+@given(P, P, st.floats(200.0, 1000.0), st.floats(200.0, 1000.0))
+def test_who_pauses_longer_is_waited_for_longer(
+    words: float | None, sound: float | None, one: float, two: float
+) -> None:
+    policy, (short, long) = FloorPolicy(), sorted((one, two))
+    assert policy.wait_ms(words, sound, short) <= policy.wait_ms(words, sound, long)
+
+
+def test_the_wait_between_what_is_sure_what_is_open_and_nothing() -> None:
+    policy = FloorPolicy()
+    assert policy.wait_ms(None, None) == policy.wait_unsure_ms
+    assert policy.wait_ms(0.5, None) == policy.wait_unsure_ms
+    assert policy.wait_ms(None, 0.5) > policy.wait_unsure_ms, "in doubt, wait"
+    assert policy.wait_ms(1.0, None) == policy.wait_complete_ms
+    assert policy.wait_ms(0.0, 0.1) == policy.wait_open_ms
+    assert policy.wait_ms(1.0, 0.0) == policy.wait_complete_ms, "a plain yes, however it sounds"
+    assert policy.wait_ms(0.2, 1.0) > 600, "open words, however they sound"
+
+
+@given(P, P, HABIT)
+def test_the_recogniser_is_asked_before_the_turn_is_over(
+    words: float | None, sound: float | None, habit: float | None
+) -> None:
+    policy = FloorPolicy()
+    wait = policy.wait_ms(words, sound, habit)
+    assert policy.ask_least_ms <= policy.ask_ms(wait) <= wait
+
+
+def spoken(pauses_ms: list[int], **known: object) -> tuple[Floor, int]:
+    """A floor after a turn with these pauses, and how long it waited for the end."""
+    floor, t = Floor(FloorPolicy(no_input_ms=None)), 0
+    for voice_ms, pause_ms in [*((600, pause) for pause in pauses_ms), (600, 5000)]:
+        for n in range(0, voice_ms + pause_ms, TICK):
+            t += TICK
+            p = Percept(t, voice=n < voice_ms, text="so it is", voiced_ms=600, **known)  # type: ignore[arg-type]
+            for act in floor.step(p):
+                if isinstance(act, A.Commit):
+                    return floor, act.waited_ms
+    raise AssertionError("the turn never ended")
+
+
+def test_a_voice_that_sounds_finished_is_answered_sooner() -> None:
+    _, unknown = spoken([])
+    _, finished = spoken([], finality=0.8)
+    _, unfinished = spoken([], finality=0.3)
+    assert finished < unknown < unfinished
+
+
+def test_somebody_who_has_paused_for_long_is_waited_for_longer() -> None:
+    _, at_first = spoken([], finality=0.3)
+    _, later = spoken([1000, 1100, 1000, 1100], finality=0.3)
+    assert later > at_first + 100
+
+
+def test_a_pause_that_was_spoken_into_counts_more_than_one_that_was_waited_out() -> None:
+    usual = PauseHabit(600.0)
+    assert usual.mean_ms == 600.0
+    assert usual.after(1100).mean_ms < usual.after(1100, cut_into=True).mean_ms
+    assert usual.after(-50).mean_ms < usual.mean_ms
+
+
+@given(st.lists(st.tuples(st.floats(-100, 10_000), st.booleans()), max_size=40))
+def test_a_habit_stays_within_reason(pauses: list[tuple[float, bool]]) -> None:
+    habit = PauseHabit(600.0)
+    for beyond_ms, cut in pauses:
+        habit = habit.after(beyond_ms, cut_into=cut)
+    assert 0.8 * 600 <= habit.mean_ms <= 2.0 * 600
+
+
+def test_after_speaking_into_a_pause_the_floor_waits_longer() -> None:
+    more = UserSound(TALK.end_ms + 1000, 1500, "talk", "and then the other one")
+    w = World([TALK, more], make_ms=0, reply_ms=4000).run(9000)
+    (_, first), (_, second) = w.acts(A.Commit)
+    assert isinstance(first, A.Commit) and isinstance(second, A.Commit)
+    assert second.waited_ms > first.waited_ms
+
+
+def test_words_that_were_not_clear_are_asked_for_soon_only_of_a_finished_voice() -> None:
+    def asked_ms(finality: float | None) -> int:
+        floor = Floor(FloorPolicy(no_input_ms=None))
+        for t in range(TICK, 6000, TICK):
+            voice = t <= 600
+            p = Percept(
+                t, voice=voice, voiced_ms=min(t, 600), unclear=not voice,
+                finality=None if voice else finality,
+            )  # fmt: skip
+            if any(isinstance(act, A.Commit) for act in floor.step(p)):
+                return t - 600
+        raise AssertionError("nobody asked")
+
+    policy = FloorPolicy()
+    assert asked_ms(None) == pytest.approx(policy.nothing_ms, abs=TICK)
+    assert asked_ms(0.95) == pytest.approx(policy.unclear_wait_ms, abs=TICK)
+    assert asked_ms(0.05) > policy.nothing_ms
 
 
 def test_a_pause_inside_a_turn_discards_the_speculation() -> None:

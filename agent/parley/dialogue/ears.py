@@ -28,6 +28,10 @@ class Canceller(Protocol):
     def process(self, mic: Pcm, far: Pcm) -> Cleaned: ...
 
 
+class TurnEndSense(Protocol):
+    def push(self, frame: Pcm, p_voice: float, voice: bool) -> float | None: ...
+
+
 class OverlapSense(Protocol):
     def begin(self, t_ms: int) -> None: ...
     def turn(self, frame: Pcm, voice: bool) -> None: ...
@@ -45,10 +49,7 @@ class EarPolicy:
     echo: float = 0.5
     """Echo likelihood from which a voice is taken for our own (``echo.ECHO_THRESHOLD``)."""
     utterance_end_ms: int = 220
-    """Silence after which the recogniser is asked for its final words."""
-    unfinished_end_ms: int = 1500
-    """... where those so far are the beginning of something ("my order number is"): the rest will
-    be understood only together with it."""
+    """Silence after which the recogniser is asked for its final words, if nobody says when."""
     trust: float = 0.5
     """Confidence below which one or two recognised words are not taken for words."""
     trust_long: float = 0.3
@@ -76,6 +77,8 @@ class Heard:
     overlap: OverlapEvidence | None
     silence_ms: int = 0
     """Since the voice's own end, which lies before the detector's; 0 while it sounds."""
+    finality: float | None = None
+    """P(the turn is finished | how the voice sounded before this silence)."""
 
 
 class Ears:
@@ -88,12 +91,14 @@ class Ears:
         canceller: Canceller | None = None,
         overlap: OverlapSense | None = None,
         policy: EarPolicy | None = None,
+        turn_end: TurnEndSense | None = None,
     ) -> None:
         self.policy = policy or EarPolicy()
         self._vad = vad
         self._asr = recognizer
         self._canceller = canceller
         self._overlap = overlap
+        self._turn_end = turn_end
         self._voice = False
         self._in_utterance = False
         self._in_overlap = False
@@ -120,18 +125,22 @@ class Ears:
     # --- a frame -------------------------------------------------------------------------------
 
     def hear(
-        self, mic: Pcm, far: Pcm, t_ms: int, *, over_agent: bool, unfinished: bool = False
+        self, mic: Pcm, far: Pcm, t_ms: int, *, over_agent: bool, ask_ms: int | None = None
     ) -> Heard:
         """One microphone frame (320,) at 16 kHz; ``far`` is what we played then, also (320,).
-        ``over_agent``: the agent has the floor, a voice now is an overlap. ``unfinished``: the
-        words so far are rather not all of the turn."""
+        ``over_agent``: the agent has the floor, a voice now is an overlap. ``ask_ms``: the
+        silence after which the recogniser is to say its final words; None: the usual."""
         clean = Cleaned(mic, 0.0) if self._canceller is None else self._canceller.process(mic, far)
         p = self._vad.push(clean.pcm)
         self._gate(p, clean)
-        self._recognise(clean.pcm, patient=unfinished and not over_agent)
+        usual_ms = self.policy.utterance_end_ms
+        self._recognise(clean.pcm, usual_ms if over_agent or ask_ms is None else ask_ms)
         self._poll()  # what ends a sound may be the words that decide it: first take them in
         evidence = self._sense(clean, p, t_ms, over_agent)
-        return Heard(self._voice, p, clean.echo, evidence, self._silence_ms)
+        finality = None
+        if self._turn_end is not None:
+            finality = self._turn_end.push(clean.pcm, p, self._voice)
+        return Heard(self._voice, p, clean.echo, evidence, self._silence_ms, finality)
 
     def _gate(self, p: float, clean: Cleaned) -> None:
         bar = self.policy.close if self._voice else self.policy.open
@@ -140,14 +149,12 @@ class Ears:
         if self._voice:
             self.voiced_ms += FRAME_MS
 
-    def _recognise(self, pcm: Pcm, *, patient: bool) -> None:
+    def _recognise(self, pcm: Pcm, end_ms: int) -> None:
         if self._voice and not self._in_utterance:
             self._asr.begin_utterance()
             self._in_utterance = True
             self._begun += 1
         self._asr.push(pcm)
-        patient = patient and self._supposes(self.policy.trusts)
-        end_ms = self.policy.unfinished_end_ms if patient else self.policy.utterance_end_ms
         if self._in_utterance and self._silence_ms >= end_ms:
             self._asr.end_utterance()
             self._in_utterance = False

@@ -121,7 +121,8 @@ class Engine:
         self._bound: dict[int, Request] = {}
         self._stop = False
         self._heard = Heard(False, 0.0, 0.0, None)
-        self._unfinished = False
+        self._ask_ms: int | None = None
+        """Silence after which the recogniser is asked for its final words."""
         self._user_speaks = False
         self._onset_ms = 0
         self._guessed_with: tuple[str, tuple[ToolSpec, ...]] | None = None
@@ -221,7 +222,7 @@ class Engine:
         for frame in frames:
             over = self.floor.has_agent
             self._heard = self._ears.hear(
-                frame, self._far.take(), self.t_ms, over_agent=over, unfinished=self._unfinished
+                frame, self._far.take(), self.t_ms, over_agent=over, ask_ms=self._ask_ms
             )
         if self._heard.voice and not self._user_speaks:
             self._onset_ms = self.t_ms
@@ -238,7 +239,9 @@ class Engine:
 
     def _decide(self) -> None:
         before = self.floor.state
-        acts = self.floor.step(self._percept())
+        percept = self._percept()
+        self._ask_ms = self.floor.policy.ask_ms(self.floor.wait_ms(percept))
+        acts = self.floor.step(percept)
         self._stop = False
         for act in acts:
             self._do(act)
@@ -253,7 +256,6 @@ class Engine:
     def _percept(self) -> Percept:
         text = self._ears.text
         completeness = self._mind.completeness(text) if text else None
-        self._unfinished = completeness is not None and completeness < 0.5
         number, sound, remaining_ms = self.replies.in_hand()
         return Percept(
             t_ms=self.t_ms,
@@ -264,6 +266,7 @@ class Engine:
             voiced_ms=self._ears.voiced_ms,
             unclear=self._ears.unclear,
             completeness=completeness,
+            finality=self._heard.finality,
             stale=self._guessed_with not in (None, (self.instructions, self.tools)),
             overlap=self._overlap(text),
             reply=number,

@@ -23,8 +23,8 @@ The states say whose turn it is:
 * ``AGENT``    the agent speaks.
 * ``OVERLAP``  both do; the agent is ducked until it is decided who goes on.
 
-Waiting for the end of a turn is one continuous rule (``FloorPolicy.wait_ms``): the more complete
-the user's words, the shorter the wait.
+Waiting for the end of a turn is one continuous rule (``FloorPolicy.wait_ms``): the more finished
+the user's words and voice are, and the shorter this user's pauses, the shorter the wait.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from parley.dialogue.acts import (
     Unduck,
     Yield,
 )
+from parley.dialogue.habits import PauseHabit
 from parley.dialogue.percepts import Percept, Sound
 from parley.dialogue.policy import FloorPolicy
 from parley.minds.agreement import agrees
@@ -123,6 +124,8 @@ TABLE: dict[tuple[State, Event], Row] = {
 class _Memory:
     """All that the floor carries from tick to tick, apart from its state."""
 
+    habit: PauseHabit
+    """The user's pauses so far."""
     next_reply: int = 0
     speculation: Speculate | None = None
     committed: int = -1
@@ -142,6 +145,8 @@ class _Memory:
     """Since when they are these."""
     starts: int = 0
     """Speculations of this turn."""
+    ended_ms: int = 0
+    """When the voice ended of the turn that was committed last."""
 
 
 class Floor:
@@ -150,7 +155,7 @@ class Floor:
     def __init__(self, policy: FloorPolicy | None = None) -> None:
         self.policy = policy or FloorPolicy()
         self.state = State.IDLE
-        self._m = _Memory()
+        self._m = _Memory(habit=PauseHabit(self.policy.pause_ms))
 
     @property
     def keeps_words(self) -> bool:
@@ -165,6 +170,7 @@ class Floor:
     def step(self, p: Percept) -> list[Act]:
         """One tick: what to do now."""
         if p.voice:
+            self._note_pause(p)
             self._m.last_voice_ms = p.t_ms
         else:
             self._m.tolerated = False
@@ -183,6 +189,25 @@ class Floor:
                 acts += _MAKE[name](self, p)
             self._enter(row.next, event, p)
         return acts
+
+    def wait_ms(self, p: Percept) -> int:
+        """Silence after which the turn would be over, by what is known now."""
+        completeness = p.completeness if p.text else None
+        return self.policy.wait_ms(completeness, p.finality, self._m.habit.mean_ms)
+
+    def _note_pause(self, p: Percept) -> None:
+        """The voice goes on, within its turn or, as is seen only later, within what was one."""
+        m, policy = self._m, self.policy
+        silence_ms = p.t_ms - m.last_voice_ms
+        if self.state is State.PAUSE and silence_ms > policy.offset_ms:
+            m.habit = m.habit.after(silence_ms - policy.offset_ms)
+
+    def _note_cut_in(self) -> None:
+        """The user went on so soon that the agent has probably spoken into a pause."""
+        m, policy = self._m, self.policy
+        pause_ms = m.overlap_since_ms - m.ended_ms
+        if pause_ms <= policy.wait_open_ms:
+            m.habit = m.habit.after(pause_ms - policy.offset_ms, cut_into=True)
 
     def _event(self, p: Percept) -> Event | None:
         return next((e for e, asks in _EVENTS[self.state] if asks(self, p)), None)
@@ -236,15 +261,20 @@ class Floor:
             least = self.policy.unclear_ms if p.unclear else self.policy.mumble_ms
             return p.voiced_ms >= least and self._wordless(p)
         late = 0 if p.final else self.policy.late_words_ms
-        return self._quiet(p) >= self.policy.wait_ms(p.completeness) + late
+        return self._quiet(p) >= self.wait_ms(p) + late
 
     def _nothing_said(self, p: Percept) -> bool:
         return not p.text and self._wordless(p)
 
     def _wordless(self, p: Percept) -> bool:
-        """No words have come, and none will."""
+        """No words have come, and none will. Where some were said, but not clearly, the voice may
+        tell that they were all, or that more will come."""
         late = 0 if p.final else self.policy.owed_words_ms
-        return self._quiet(p) >= self.policy.nothing_ms + late
+        wait = self.policy.nothing_ms
+        if p.finality is not None:
+            least = self.policy.unclear_wait_ms if p.unclear else wait
+            wait = max(least, self.wait_ms(p))
+        return self._quiet(p) >= wait + late
 
     def _ready(self, p: Percept) -> bool:
         return p.reply == self._m.committed and p.sound in (Sound.READY, Sound.PLAYING)
@@ -312,6 +342,7 @@ class Floor:
         assert m.speculation is not None, "a commit follows its speculation in the table"
         s, m.speculation = m.speculation, None
         m.committed = s.reply
+        m.ended_ms = m.last_voice_ms
         m.starts = 0
         waited = self._quiet(p) if m.cause is Cause.USER else 0
         # The words that are final, which the speculated reply answers as well.
@@ -348,6 +379,8 @@ class Floor:
         m = self._m
         if state in (State.OVERLAP, State.HELD) and self.state is not state:
             m.overlap_since_ms = p.t_ms
+        if event is Event.CUT_IN:
+            self._note_cut_in()
         if event is Event.RELEASE:
             m.tolerated = p.voice
         if state is State.IDLE:

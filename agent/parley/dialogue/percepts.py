@@ -48,6 +48,10 @@ class Percept:
     completeness: float | None = None
     """P(the user's turn is finished | ``text``) by grammar or model; None: no opinion."""
 
+    finality: float | None = None
+    """P(the user's turn is finished | how the voice sounded before this silence); None while it
+    sounds and where nobody judges it."""
+
     stale: bool = False
     """The guess in hand was made with other instructions or tools than those of now."""
 

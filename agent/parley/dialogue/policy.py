@@ -1,8 +1,15 @@
-"""Every number the floor decides by, and the one rule that is continuous in one of them."""
+"""Every number the floor decides by, and the rule for the end of a turn, which is continuous."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+SUREST_WORDS = 0.97
+"""What is known of the words counts for no more than this P, nor for less than 1 minus this."""
+SUREST_SOUND = 0.85
+"""... of the sound, which is wrong more often: it shifts a wait, but words that are surely all are
+answered at once however they sounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +19,22 @@ class FloorPolicy:
     offset_ms: int = 100
     """Silence after which a user is said to pause: above the closures inside words (60-90 ms)."""
 
-    wait_complete_ms: int = 200
-    """Wait when the words are surely a whole turn."""
+    wait_complete_ms: int = 120
+    """The shortest wait for the end of a turn: what words and voice say is surely all."""
     wait_unsure_ms: int = 600
-    """... when nothing is known about them."""
+    """... when nothing is known."""
     wait_open_ms: int = 2000
-    """... when they are surely unfinished ("my order number is")."""
+    """... and the longest, when it is surely unfinished ("my order number is")."""
+    pause_ms: int = 600
+    """Mean of the pauses inside turns, until this user's own are known: by so much the wait grows
+    for each nat of evidence that more will come."""
+    words_weight: float = 2.5
+    """What a nat of evidence in the words counts."""
+    sound_weight: float = 2.0
+    """... in the voice (``parley_speech.turn_end``)."""
+    sound_doubt: float = 0.33
+    """Nats by which a voice must sound more finished than not to shorten the wait: to speak into a
+    pause is worse than to wait."""
     stable_ms: int = 40
     """Words that stand for so long in a silence, though not final, are worth a speculated reply."""
     stable_voice_ms: int = 240
@@ -28,6 +45,13 @@ class FloorPolicy:
     """Speculated replies of one turn; half of them, rounded down, may be made while the voice
     sounds. 0: none, replies are asked for when the turn is over."""
 
+    ask_share: float = 0.6
+    """The recogniser is asked for its final words when this share of the wait has passed: the
+    surer the end, the sooner, and a phrase that will go on is understood together with its rest."""
+    ask_least_ms: int = 100
+    """... but not before so much silence: a closure inside a word is none."""
+    ask_most_ms: int = 1500
+
     late_words_ms: int = 1000
     """Longest extra wait for a recogniser that still owes words."""
 
@@ -37,6 +61,8 @@ class FloorPolicy:
     """Voice without words longer than this is a turn all the same: the mind asks again."""
     unclear_ms: int = 300
     """... voice with words that the recogniser does not trust. A "no" is about as long."""
+    unclear_wait_ms: int = 300
+    """Silence after those, at least, before the mind asks again."""
     owed_words_ms: int = 3000
     """Longest extra wait for a recogniser that has told no words at all of a sound: whatever was
     said in it is not to be lost."""
@@ -60,11 +86,34 @@ class FloorPolicy:
     """Voice in one turn after which the agent may nod ("mhm") at a pause; None: never."""
     nod_text: str = "mhm"
 
-    def wait_ms(self, completeness: float | None) -> int:
-        """Silence to wait before a turn is taken to be over: continuous and falling in
-        P(finished), through the three given points (0, 0.5, 1)."""
-        p = 0.5 if completeness is None else min(max(completeness, 0.0), 1.0)
-        if p < 0.5:
-            return round(self.wait_open_ms + (self.wait_unsure_ms - self.wait_open_ms) * 2 * p)
-        low, high = self.wait_complete_ms, self.wait_unsure_ms
-        return round(high + (low - high) * (2 * p - 1))
+    def evidence(self, completeness: float | None, finality: float | None) -> float:
+        """Log-odds that the turn is finished, given P(finished) by its words and by its sound;
+        what is not known (None) says nothing. docs/turn.md has the formula."""
+        found = self.words_weight * _log_odds(completeness, SUREST_WORDS)
+        if finality is not None:
+            found += self.sound_weight * _log_odds(finality, SUREST_SOUND) - self.sound_doubt
+        return found
+
+    def wait_ms(
+        self,
+        completeness: float | None,
+        finality: float | None = None,
+        pause_ms: float | None = None,
+    ) -> int:
+        """Silence to wait before a turn is taken to be over. Pauses of ``pause_ms`` on average,
+        exponentially distributed, outlive a silence of t with exp(-t / pause_ms): each such time
+        without a word adds a nat to the evidence, and the turn ends when there is enough."""
+        habit = 1.0 if pause_ms is None else pause_ms / self.pause_ms
+        wait = self.wait_unsure_ms - self.pause_ms * self.evidence(completeness, finality)
+        return round(min(max(habit * wait, self.wait_complete_ms), self.wait_open_ms))
+
+    def ask_ms(self, wait_ms: int) -> int:
+        """Silence after which the recogniser is asked for its final words."""
+        return round(min(max(self.ask_share * wait_ms, self.ask_least_ms), self.ask_most_ms))
+
+
+def _log_odds(p: float | None, surest: float) -> float:
+    if p is None:
+        return 0.0
+    p = min(max(p, 1.0 - surest), surest)
+    return math.log(p / (1.0 - p))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parley.dialogue import events as ev
-from parley.dialogue.ears import Canceller, Ears, OverlapSense
+from parley.dialogue.ears import Canceller, Ears, OverlapSense, TurnEndSense
 from parley.dialogue.engine import Engine
 from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
@@ -34,6 +34,8 @@ class Parts:
     """Makes a call's echo canceller; None: ours."""
     overlap: Callable[[], OverlapSense] | None = None
     """Makes a call's overlap classifier; None: ours."""
+    turn_end: Callable[[], TurnEndSense] | None = None
+    """Makes what judges how finished a call's voice sounds; None: ours."""
     flow: str | None = None
     """For the flow mind: a file, or the name of a shipped flow."""
     base_url: str | None = None
@@ -75,6 +77,7 @@ class Engines:
         self._vad()
         (self.parts.canceller or _canceller)()
         (self.parts.overlap or _overlap)()
+        (self.parts.turn_end or _turn_end)()
 
     async def engine(
         self, on_event: Callable[[ev.EngineEvent], None], *, policy: FloorPolicy | None = None
@@ -82,7 +85,8 @@ class Engines:
         """An engine for one call, not yet running."""
         await self.start()
         canceller = (self.parts.canceller or _canceller)()
-        ears = Ears(self._vad(), self._asr.stream(), canceller, (self.parts.overlap or _overlap)())
+        overlap, turn_end = (self.parts.overlap or _overlap)(), (self.parts.turn_end or _turn_end)()
+        ears = Ears(self._vad(), self._asr.stream(), canceller, overlap, turn_end=turn_end)
         return Engine(ears, self._mind.session(), self._voice, on_event, policy=policy)
 
     async def aclose(self) -> None:
@@ -103,6 +107,12 @@ def _overlap() -> OverlapSense:
     from parley_speech.overlap import OverlapClassifier
 
     return OverlapClassifier()
+
+
+def _turn_end() -> TurnEndSense:
+    from parley_speech.turn_end.finality import Finality
+
+    return Finality()
 
 
 def _part(kind: Any, part: Any) -> Any:
