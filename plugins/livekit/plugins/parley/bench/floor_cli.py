@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from livekit.plugins.parley.assembly import Engines, Parts
@@ -19,13 +19,24 @@ from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
 from parley_speech.types import Recognizer, Synthesizer
 
+if TYPE_CHECKING:
+    from livekit.plugins.parley.bench.floor_live import LiveStage
+
+    from parley.bench.floor.run import Setting
+
 console = Console(highlight=False)
 
 SYSTEMS = {
     "parley": "Parley",
     "stock": "LiveKit AgentSession, defaults",
     "stock-tuned": "LiveKit AgentSession, tuned",
+    "pipecat": "Pipecat, defaults",
+    "pipecat-tuned": "Pipecat, tuned",
 }
+NO_PIPECAT = (
+    "Pipecat is not installed. It wants older versions of some of our libraries, so give it an "
+    "environment of its own, and there: pip install 'parley[bench-pipecat,espeak,report]'"
+)
 
 
 async def product_engine(
@@ -67,7 +78,11 @@ def floor(
     ] = False,
     every: Annotated[int, typer.Option(help="only every so many-th conversation")] = 1,
     system: Annotated[
-        str, typer.Option(help="parley; or stock, stock-tuned: LiveKit's session, in real time")
+        str,
+        typer.Option(
+            help="parley; or in real time: LiveKit's session (stock, stock-tuned), pipecat, "
+            "pipecat-tuned"
+        ),
     ] = "parley",
     room: Annotated[
         bool, typer.Option("--room", help="in real rooms and real time, over a bad network")
@@ -84,6 +99,8 @@ def floor(
     if compare is not None:
         _compare(*compare)
         return
+    from livekit.plugins.parley.bench.floor_live import play_all
+
     from parley.bench.floor import families
     from parley.bench.floor.run import Setting, run
     from parley.bench.floor.scene import SPLITS
@@ -126,9 +143,8 @@ def floor(
         if system == "parley":
             found = run(scenes, setting, results, jobs=jobs, seconds=seconds, tell=tell)
         else:
-            from livekit.plugins.parley.bench.floor_stock import play_all
-
-            playing = play_all(system, scenes, setting, results, seconds=seconds, tell=tell)  # type: ignore[arg-type]
+            stage = _live_stage(system, setting)
+            playing = play_all(system, stage, scenes, setting, results, seconds=seconds, tell=tell)
             found = asyncio.run(playing)
             told = True
     unusual = ["the recogniser is never wrong"] * told + list(policy or [])
@@ -143,6 +159,23 @@ def floor(
             setting=", ".join(unusual),
         )
     )
+
+
+def _live_stage(system: str, setting: Setting) -> LiveStage:
+    """Raises typer.BadParameter where its library is not installed."""
+    from parley.bench.floor.run import renderings
+    from parley.bench.floor.utterances import Studio
+
+    about = Studio(setting.cache, setting.clips), renderings(setting.cache)
+    if system.startswith("stock"):
+        from livekit.plugins.parley.bench.floor_stock import StockStage
+
+        return StockStage(system, *about)  # type: ignore[arg-type]
+    try:
+        from livekit.plugins.parley.bench.floor_pipecat import PipecatStage
+    except ModuleNotFoundError as e:
+        raise typer.BadParameter(f"{NO_PIPECAT} (there is no {e.name})") from e
+    return PipecatStage(system, *about)  # type: ignore[arg-type]
 
 
 def _policy(given: list[str]) -> FloorPolicy | None:

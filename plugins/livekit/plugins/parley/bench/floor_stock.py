@@ -1,19 +1,16 @@
 """LiveKit's own ``AgentSession`` in the conversations of the floor's bench, without a room.
 
 The same line, the same agent's voice, and a recogniser that is told the words (``--told`` is the
-run to compare with). A session reads clocks, so these conversations take as long as they last;
-several go on at the same time.
+run to compare with).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,20 +23,17 @@ from livekit.agents.types import (
     NotGivenOr,
 )
 from livekit.agents.voice import io
+from livekit.plugins.parley.bench.floor_live import Ticks, sounds_of, told_words
 from livekit.plugins.parley.bench.stock import InstantLLM
 from livekit.plugins.parley.tts import TTS
 
-from parley.bench.floor import noises
 from parley.bench.floor.line import SILENCE, Line
-from parley.bench.floor.outcome import judged
 from parley.bench.floor.played import Played, PlayedReply
-from parley.bench.floor.run import Setting, keep, read, renderings, wrong
-from parley.bench.floor.scene import Cue, Scene
+from parley.bench.floor.scene import Scene
 from parley.bench.floor.texts import TEXTS
-from parley.bench.floor.utterances import Studio, Utterance, Voiced
+from parley.bench.floor.utterances import Studio
 from parley.bench.instant import InstantVoice, Rendering
-from parley_speech import audio
-from parley_speech.types import FRAME_MS, MIC_FRAME, MIC_HZ, SPEAKER_FRAME, SPEAKER_HZ, Pcm
+from parley_speech.types import MIC_FRAME, MIC_HZ, SPEAKER_FRAME, SPEAKER_HZ, Pcm
 
 Kind = Literal["stock", "stock-tuned"]
 
@@ -74,7 +68,7 @@ class StockStage:
 
     async def play(self, scene: Scene) -> Played:
         """In real time."""
-        sounds = [await self._sound(cue, scene.seed + n) for n, cue in enumerate(scene.cues)]
+        sounds = await sounds_of(scene, self._studio)
         long = self._renderings[TEXTS[scene.reply]]
         line = Line(scene, sounds, len(long.pcm) / SPEAKER_HZ)
         answer = TEXTS["short" if scene.agent == "talks" else scene.reply]
@@ -110,62 +104,15 @@ class StockStage:
         loudspeaker: Loudspeaker,
     ) -> list[Pcm]:
         frames = [SILENCE]
-        due = time.perf_counter()
+        ticks = Ticks()
         while not line.over:
             microphone.give(line.step(frames[-1]))
             if line.asks():
                 loudspeaker.asked = True
                 session.say(TEXTS[scene.reply])
             frames.append(loudspeaker.take())
-            due += FRAME_MS / 1000
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await ticks.next()
         return frames
-
-    async def _sound(self, cue: Cue, seed: int) -> Utterance:
-        if cue.kind != "noise":
-            return await self._studio.utter(cue)
-        recorded = cue.say.endswith(".flac")
-        found = self._studio.recording(cue.say) if recorded else noises.burst(cue.say, seed)
-        pcm = audio.scaled(found, cue.gain_db)
-        return Utterance(pcm, (Voiced(0, len(pcm), cue.say),), cue.say)
-
-
-async def play_all(
-    kind: Kind,
-    scenes: Sequence[Scene],
-    setting: Setting,
-    results: Path,
-    *,
-    seconds: float | None = None,
-    at_once: int = 4,
-    tell: Callable[[int, int], None] = lambda done, of: None,
-) -> list[dict[str, Any]]:
-    """As ``parley.bench.floor.run.run``, in real time. Kept by scene alone: LiveKit's code does not
-    change with ours."""
-    stage = StockStage(kind, Studio(setting.cache, setting.clips), renderings(setting.cache))
-    kept = await asyncio.to_thread(read, results)
-    missing = deque(s for s in scenes if f"{kind}/{s.name}/{s.seed}" not in kept)
-    until = time.monotonic() + seconds if seconds is not None else None
-    results.parent.mkdir(parents=True, exist_ok=True)
-
-    async def work() -> None:
-        while missing and (until is None or time.monotonic() < until):
-            scene = missing.popleft()
-            played = await stage.play(scene)
-            found = await asyncio.to_thread(judged, played)
-            if wrong(found):
-                await asyncio.to_thread(keep, played, setting.calls)
-            key = f"{kind}/{scene.name}/{scene.seed}"
-            line = json.dumps({"key": key, **found}, ensure_ascii=False)
-            kept[key] = json.loads(line)
-            with results.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-            tell(len(scenes) - len(missing), len(scenes))
-
-    async with asyncio.TaskGroup() as group:
-        _ = [group.create_task(work()) for _ in range(at_once)]
-    keys = [f"{kind}/{s.name}/{s.seed}" for s in scenes]
-    return [kept[key] for key in keys if key in kept]
 
 
 class Microphone(io.AudioInput):
@@ -283,6 +230,5 @@ class ToldSTT(stt.STT[Any]):
         language: NotGivenOr[str] = NOT_GIVEN,
         conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
     ) -> stt.SpeechEvent:
-        said = [p.text for p in self._line.placed[-1:] if p.cue.kind != "noise"]
-        heard = stt.SpeechData(language=LanguageCode("en"), text=" ".join(said))
+        heard = stt.SpeechData(language=LanguageCode("en"), text=told_words(self._line))
         return stt.SpeechEvent(stt.SpeechEventType.FINAL_TRANSCRIPT, alternatives=[heard])
