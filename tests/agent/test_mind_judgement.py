@@ -304,23 +304,24 @@ async def test_whatever_goes_wrong_there_is_no_opinion(wrong: Any):
     await one.aclose()
 
 
-async def test_a_question_that_is_late_leaves_no_connection():
+async def test_a_question_that_is_given_up_leaves_no_connection_and_the_next_is_answered():
     async def mute(exchange: Exchange) -> None:
         await exchange.gone.wait()
 
     async def judges(exchange: Exchange) -> None:
         await exchange.json(200, answer(**{"<end>": 0.75, "x": 0.25}))
 
+    both = Calibration(Platt(), LetterCalibration(), 0.35)
     async with fake_openai(mute, judges) as fake, asyncio.timeout(60):
         client = Connections(fake.url)
-        both = Calibration(Platt(), LetterCalibration(), 0.35)
-        late = Judge(client.post, lambda _: {}, both, "<end>", 0.05)
-        assert await late.end(says("hello")) is None
-        assert late.late == 1
+        one = Judge(client.post, lambda _: {}, both, "<end>", 60.0)
+        one.attend(says("where"), over_agent=False)
+        await fake.asked.wait()
+        one.attend(says("where is"), over_agent=False)
         await fake.completions[0].gone.wait()
-        patient = Judge(client.post, lambda _: {}, both, "<end>", 60.0)
-        assert await patient.end(says("hello")) == pytest.approx(0.75)
-        assert patient.late == 0
+        await one.ends.answered()
+        assert one.ends.get("where is") == pytest.approx(0.75)
+        await one.aclose()
         await client.aclose()
 
 
