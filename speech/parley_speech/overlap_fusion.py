@@ -47,11 +47,12 @@ class Terms:
     endless_from_ms: int = 1000
     end_ms: int = 60
     end: float = 0.5
-    user: float = 0.6
-    other_per_nat: float = 4.0
-    """The user is as likely as somebody else where the level hardly tells (0.15 nats), and a nat to
-    either side is as good as sure: in the training scenarios the two are that far apart."""
-    user_by_words: float = 3.0
+    user: float = 3.0
+    other_per_nat: float = 8.0
+    """The user is as likely as somebody else at 0.4 nats for the other, and half a nat to either
+    side is as good as sure: who is as quiet as 9 dB below a user that is known, or as -29 dBFS where
+    nobody is. In the training scenarios side talk is quieter than that."""
+    user_by_words: float = 2.0
 
 
 TERMS = Terms()
