@@ -21,7 +21,8 @@ import psutil
 
 from parley_speech.lm.cosyvoice2 import CosyVoice2Lm, SpeechOptions
 from parley_speech.lm.stream import PlannedStream
-from parley_speech.lm.vllm_engine import EngineStats, VllmOptions, VllmTokenLm
+from parley_speech.lm.vllm_engine import VllmTokenLm
+from parley_speech.lm.vllm_start import EngineStats, VllmOptions
 
 TEXT = tuple(range(7, 107))
 """A text of a hundred ids; any will do."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from parley_speech.lm.checkpoint import ARCHITECTURE
 from parley_speech.lm.cosyvoice2 import CosyVoice2Lm
-from parley_speech.lm.vllm_engine import VllmEngine, VllmOptions
+from parley_speech.lm.vllm_engine import VllmEngine
+from parley_speech.lm.vllm_start import VllmOptions
 from parley_speech.lm.vocabulary import CONFIG_KEY, MergedVocabulary
 from parley_speech.token_voice import TokenPrompt
 

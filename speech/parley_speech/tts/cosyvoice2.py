@@ -224,7 +224,8 @@ class CosyVoice2Synthesizer:
             self.engine == "auto" and importlib.util.find_spec("vllm") is not None
         )
         if on_vllm:
-            from parley_speech.lm.vllm_engine import VllmOptions, VllmTokenLm
+            from parley_speech.lm.vllm_engine import VllmTokenLm
+            from parley_speech.lm.vllm_start import VllmOptions
 
             vllm = {"slots": self.settings.slots, **self._lm_options}
             return VllmTokenLm(folder, VllmOptions(**vllm))

@@ -97,7 +97,7 @@ async def test_levels_hold_every_call_and_close_it() -> None:
     found = await voice_load.measure(voice, [1, 3])
     assert [level["calls"] for level in found] == [1, 3]
     assert [level["speech_s"] for level in found] == [0.2, 0.6]
-    assert len(voice.streams) == 2 * (1 + 1 + 3) and all(s.closed for s in voice.streams)
+    assert len(voice.streams) == 3 * (1 + 3) and all(s.closed for s in voice.streams)
 
 
 async def test_without_a_gpu_it_says_so() -> None:

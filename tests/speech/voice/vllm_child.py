@@ -27,7 +27,8 @@ from parley_speech.lm.cosyvoice2 import SpeechOptions
 from parley_speech.lm.errors import EngineDied, LmBusy, UtteranceTooLong
 from parley_speech.lm.segments import GREEDY, RAS
 from parley_speech.lm.stream import PlannedStream
-from parley_speech.lm.vllm_engine import VllmEngine, VllmOptions, VllmTokenLm
+from parley_speech.lm.vllm_engine import VllmEngine, VllmTokenLm
+from parley_speech.lm.vllm_start import VllmOptions
 
 SLOTS, WAITING, CONTEXT = 4, 2, 256
 PATIENCE_S = 100.0
