@@ -33,7 +33,7 @@ from parley.dialogue.engine import Engine
 from parley.dialogue.floor import State
 from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Cause, Context, HangUp, MindError, Said, ToolCall, ToolResult
-from parley_speech.types import SPEAKER_HZ, OverlapEvidence, Pcm
+from parley_speech.types import SPEAKER_HZ, Hypothesis, OverlapEvidence, Pcm
 from virtual_time import run as run_virtually
 
 T = TypeVar("T")
@@ -588,3 +588,19 @@ def test_the_beginning_of_a_phrase_is_recognised_together_with_its_end(
         assert t_ms < 3000
     assert ended_ms == pytest.approx(after_ms, abs=20)
     assert ears.text == "my order number is one"
+
+
+@pytest.mark.parametrize(("confidence", "believed"), [(0.07, False), (0.3, True), (0.9, True)])
+def test_a_wrong_match_says_nothing_about_the_end_of_a_turn(
+    confidence: float, believed: bool
+) -> None:
+    class Recognizer(ScriptedRecognizer):
+        def poll(self) -> list[Hypothesis]:
+            return [Hypothesis("what are your opening", 0, False, (), confidence)]
+
+    ears = Ears(LevelVad(), Recognizer([]), CleanLine(), DurationOverlap())
+    assert ears.believed, "nothing was heard yet"
+    ears.hear(LOUD, np.zeros(320, np.int16), 20, over_agent=False)
+    ears.listen()
+    assert ears.text == "what are your opening"
+    assert ears.believed is believed

@@ -55,6 +55,9 @@ class EarPolicy:
     trust_long: float = 0.3
     """... and three or more: what a grammar finds by chance is short."""
 
+    believe: float = 0.25
+    """... and any number, before they are final, below which they say nothing about the turn's end.
+    A grammar's wrong match has 0.07; open English has 0.3 as long as it is unproven."""
     trust_short_evidence: float = 0.75
     """... of one or two words that are to decide about an overlap before they are final."""
 
@@ -223,6 +226,11 @@ class Ears:
     def text(self) -> str:
         """The user's words since they were last taken."""
         return " ".join([*self._finals, *([self._partial] if self._partial else [])])
+
+    @property
+    def believed(self) -> bool:
+        """The words so far are good enough to tell whether a turn is finished."""
+        return not self._partial or self._supposes(lambda _, p: p >= self.policy.believe)
 
     def _trusted_words(self) -> tuple[str, ...]:
         """A grammar finds words in any noise; only those it is sure of say what a sound is."""

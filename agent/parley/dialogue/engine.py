@@ -255,7 +255,8 @@ class Engine:
 
     def _percept(self) -> Percept:
         text = self._ears.text
-        completeness = self._mind.completeness(text) if text else None
+        believed = bool(text) and self._ears.believed
+        completeness = self._mind.completeness(text) if believed else None
         number, sound, remaining_ms = self.replies.in_hand()
         return Percept(
             t_ms=self.t_ms,

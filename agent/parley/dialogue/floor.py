@@ -267,12 +267,13 @@ class Floor:
         return not p.text and self._wordless(p)
 
     def _wordless(self, p: Percept) -> bool:
-        """No words have come, and none will. Where some were said, but not clearly, the voice may
-        tell that they were all, or that more will come."""
+        """No words have come, and none will. Where some must have been said, the voice may tell
+        that they were all, or that more will come."""
         late = 0 if p.final else self.policy.owed_words_ms
         wait = self.policy.nothing_ms
         if p.finality is not None:
-            least = self.policy.unclear_wait_ms if p.unclear else wait
+            said = p.unclear or p.voiced_ms >= self.policy.mumble_ms
+            least = self.policy.unclear_wait_ms if said else wait
             wait = max(least, self.wait_ms(p))
         return self._quiet(p) >= wait + late
 
