@@ -249,9 +249,12 @@ class Output(BaseOutputTransport):
         return True
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        if isinstance(frame, InterruptionFrame):
-            self._loudspeaker.clear()
+        if not isinstance(frame, InterruptionFrame):
+            await super().process_frame(frame, direction)
+            return
+        self._loudspeaker.clear()
         await super().process_frame(frame, direction)
+        self._loudspeaker.clear()  # a piece that came before its queue was emptied
 
     async def push_frame(
         self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM
