@@ -46,6 +46,13 @@ async def test_an_interruption_leaves_the_heard_words_marked_as_interrupted() ->
         assert Said("agent", ended.heard, cut=True) in line.mind.one.contexts[-1].items
 
 
+async def test_mark_up_for_a_pause_is_not_in_the_history() -> None:
+    async with Line(lambda _: Script(["One moment. [pause:200ms] Here it is."]), ["hello"]) as line:
+        await line.says(0.5)
+        await line.until(lambda: len(line.history) == 2)
+        assert line.history[1] == ("assistant", "One moment. Here it is.")
+
+
 async def test_a_nod_changes_nothing_in_the_history() -> None:
     async with Line(lambda _: Script([LONG]), ["tell me", "mhm"]) as line:
         await line.says(0.5)

@@ -10,7 +10,7 @@ pytest.importorskip("num2words")
 
 from parley_speech.text import Break, Spoken, TextFrontEnd, shown
 from parley_speech.text.front_end import WORD_CHARS
-from parley_speech.text.lexer import MAX_PAUSE_MS
+from parley_speech.text.markup import MAX_PAUSE_MS
 
 OVERRIDES = {"Parley": "par lay", "new york": "noo yawk", "new york city": "NYC"}
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from parley_speech.text import shown
 from parley_speech.tts import espeak_ng
 from parley_speech.tts.clause_audio import CHUNK
 from parley_speech.tts.espeak import (
@@ -26,6 +27,7 @@ from parley_speech.tts.espeak import (
 )
 from parley_speech.tts.words import ClauseCutter
 from parley_speech.types import (
+    SPEAKER_FRAME,
     SPEAKER_HZ,
     AudioChunk,
     EngineUnavailable,
@@ -102,6 +104,16 @@ async def test_marks_tie_each_word_to_its_sound(voice: EspeakSynthesizer) -> Non
     for mark in said.marks:
         assert level(said.pcm[mark.start : mark.end]) > 500
     assert 0.1 < (wonderful.start - hello.end) / SPEAKER_HZ < 0.2
+
+
+async def test_mark_up_for_a_pause_is_silence_and_not_read_out(voice: EspeakSynthesizer) -> None:
+    plain = await say(voice, "Hello. Are you there?")
+    paused = await say(voice, "Hello. [pause 700ms]", " Are you there? [pause 1s]")
+    assert "".join(plain.words) == shown("".join(paused.words)).replace(" ", "")
+    longer = len(paused.pcm) - len(plain.pcm)
+    assert abs(longer - 0.7 * SPEAKER_HZ) <= 2 * SPEAKER_FRAME  # the last one ends the text
+    begins = paused.marks[1].start - SPEAKER_HZ * 7 // 10
+    assert level(paused.pcm[begins : paused.marks[1].start]) == 0
 
 
 @pytest.mark.parametrize(

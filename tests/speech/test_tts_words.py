@@ -103,6 +103,28 @@ def test_pauses_follow_the_punctuation() -> None:
     assert pauses[3] == 0
 
 
+def test_mark_up_for_a_pause_is_a_clause_of_its_own() -> None:
+    clauses = cut("I think [pause 300ms] it is. <break/> Yes[pause 2 s]")
+    assert [(c.text.strip(), c.silence_ms) for c in clauses if c.text.strip()] == [
+        ("I think", None),
+        ("[pause 300ms]", 300),
+        ("it is.", None),
+        ("<break/>", 300),
+        ("Yes", None),
+        ("[pause 2 s]", 2000),
+    ]
+    assert clauses[0].goes_on  # the sentence does
+    assert clauses[2].pause_ms == STOP_MS
+
+
+def test_mark_up_is_waited_for_and_what_is_none_is_text() -> None:
+    assert texts("Well [pau", end=False) == []
+    assert texts("Well [pau", "se 1s] yes, ", end=False) == ["Well", "[pause 1s]", "yes,"]
+    assert texts("Well [pau", "sing] yes, ", end=False) == ["Well [pausing] yes,"]
+    assert texts("a < b, [see there]") == ["a < b,", "[see there]"]
+    assert texts("Well [pause 1") == ["Well [pause 1"]
+
+
 def test_an_ended_cutter_gives_at_least_an_empty_clause() -> None:
     assert cut("") == [Clause("", 0)]
 

@@ -2,9 +2,8 @@
 
 A word is complete when the character after it is known. Where deltas are cut makes no difference:
 what is given depends on the text so far, and is given as soon as that decides it. Chinese and
-Japanese, written without spaces, are cut character by character.
-
-Mark-up for pauses: ``[pause 300ms]``, ``[pause 1.5 s]``, ``<break time="300ms"/>``, ``<break/>``.
+Japanese, written without spaces, are cut character by character. Mark-up for a pause (``markup``)
+is one lexeme.
 """
 
 from __future__ import annotations
@@ -12,23 +11,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from parley_speech.text.markup import OPENERS, pause_at
+
 MAX_WORD_CHARS = 64  # a longer run is cut: no word is that long
-MAX_MARKUP_CHARS = 40
-MAX_PAUSE_MS = 10_000
-BREAK_MS = 300  # of a break without a time
 
 _CJK = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _CJK_MARKS = "。，！？；：、…—”’」』）》〉】"
 _CJK_WORD = re.compile(rf"[{_CJK}][{_CJK_MARKS}]*")
 _SPACE_OR_CJK = re.compile(rf"[\s{_CJK}]")
-_PAUSE = re.compile(
-    r"""\[ \s* pause [\s:=]+ (?P<n>\d+(?:\.\d+)?) \s* (?P<unit>ms|s) \s* \]
-      | < break (?: \s+ time \s* = \s* ["']? (?P<m>\d+(?:\.\d+)?) \s* (?P<unit2>ms|s) ["']? )?
-        \s* /? >""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_SHOWN = re.compile(rf"\s*(?:{_PAUSE.pattern})", re.VERBOSE | re.IGNORECASE)
-_OPENERS = {"[": ("[pause", "]"), "<": ("<break", ">")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +66,6 @@ class Lexer:
         return found
 
 
-def shown(text: str) -> str:
-    """A text as its reader should see it: without mark-up for pauses and the space before it."""
-    return _SHOWN.sub("", text)
-
-
 def _past_space(text: str, at: int) -> int:
     while at < len(text) and text[at].isspace():
         at += 1
@@ -89,36 +74,13 @@ def _past_space(text: str, at: int) -> int:
 
 def _complete(text: str, at: int, ended: bool) -> tuple[int | None, int | None]:
     """Where the lexeme at ``at`` ends and, if it is one, its pause; None: not known yet."""
-    if (markup := _markup(text, at, ended)) is not None:
+    if (markup := pause_at(text, at, ended)) is not None:
         past, pause_ms = markup
         return (past if ended or past < len(text) else None), pause_ms
     end = _word_end(text, at, ended)
     if end is not None and not ended and end == len(text):
         return None, None
     return end, None
-
-
-def _markup(text: str, at: int, ended: bool) -> tuple[int, int] | None:
-    """End and length in ms of the mark-up at ``at``; an end past the text: it is not whole yet."""
-    opener = _OPENERS.get(text[at])
-    if opener is None:
-        return None
-    begins, closer = opener
-    candidate = text[at : at + MAX_MARKUP_CHARS]
-    if candidate[: len(begins)].lower() != begins[: len(candidate)]:
-        return None
-    if closer not in candidate:
-        waits = not ended and len(candidate) < MAX_MARKUP_CHARS
-        return (len(text) + 1, 0) if waits else None
-    found = _PAUSE.match(candidate)
-    return (at + found.end(), _pause_ms(found)) if found else None
-
-
-def _pause_ms(found: re.Match[str]) -> int:
-    number, unit = found["n"] or found["m"], (found["unit"] or found["unit2"] or "").lower()
-    if number is None:
-        return BREAK_MS
-    return round(min(float(number) * (1000 if unit == "s" else 1), MAX_PAUSE_MS))
 
 
 def _word_end(text: str, at: int, ended: bool) -> int | None:
@@ -128,6 +90,6 @@ def _word_end(text: str, at: int, ended: bool) -> int | None:
     found = _SPACE_OR_CJK.search(text, at, limit)
     stop = found.start() if found else limit
     for position in range(at + 1, stop):
-        if text[position] in _OPENERS and (m := _markup(text, position, ended)) is not None:
+        if text[position] in OPENERS and (m := pause_at(text, position, ended)) is not None:
             return position if m[0] <= len(text) else None
     return stop

@@ -296,7 +296,7 @@ class EspeakStream:
             audio.push(pcm, words)
             return self._cancelled
 
-        if clause.text.strip():
+        if clause.text.strip() and clause.silence_ms is None:
             # A comma keeps the voice up where the sentence goes on without one.
             text = clause.text.rstrip() + "," if clause.goes_on else clause.text
             library().synthesize(text, self._rendering.settings, sink)
@@ -310,6 +310,7 @@ class EspeakStream:
             self._pause = self._rendering.pause_samples(clause.pause_ms)
         else:
             self._unspoken += clause.text
+            self._pause += (clause.silence_ms or 0) * SPEAKER_HZ // 1000
         with self._lock:
             self._waiting_chars -= len(clause.text)
             last = self._ended and not self._clauses

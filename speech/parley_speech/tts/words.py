@@ -20,6 +20,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+from parley_speech.text.markup import first_pause
+
 EAGER_WORDS = (5, 10, 20)
 """Complete words without punctuation that are enough to speak: first, second, any later piece."""
 EAGER_SLACK_WORDS = 2  # so many more are awaited for a good place to cut
@@ -64,6 +66,8 @@ class Clause:
     """The pause that belongs after it, at 175 words per minute."""
     goes_on: bool = False
     """Cut where no punctuation stands: the melody must not fall."""
+    silence_ms: int | None = None
+    """It is mark-up for a pause (``parley_speech.text.markup``): nothing of it is spoken."""
 
 
 class ClauseCutter:
@@ -91,11 +95,18 @@ class ClauseCutter:
 
     def _next(self, *, ended: bool) -> Clause | None:
         window = self._pending[:_WINDOW_CHARS]
-        boundary = _boundary(window)
+        pause = first_pause(window, ended=ended)
+        if pause is not None:
+            if not window[: pause.start].strip():
+                return None if pause.end is None else self._take(pause.end, silence_ms=pause.ms)
+            window = window[: pause.start]
+        boundary, goes_on = _boundary(window), False
+        if boundary is None and pause is not None and pause.end is not None:
+            boundary, goes_on = (len(window), 0), True
         limit = boundary[0] if boundary else len(window)
         words = [m.span() for m in re.finditer(r"\S+", window[:limit])]
         if boundary and len(words) <= MAX_WORDS and limit <= MAX_CHARS:
-            return self._take(limit, pause_ms=boundary[1])
+            return self._take(limit, pause_ms=boundary[1], goes_on=goes_on)
         closed = ended or boundary is not None or bool(_MAYBE_CLOSED.search(window))
         if not (ended or boundary) and words and words[-1][1] == limit:
             words.pop()  # it may go on in the next delta
@@ -105,11 +116,13 @@ class ClauseCutter:
     def _enough(self) -> int:
         return EAGER_WORDS[min(self._given, len(EAGER_WORDS) - 1)]
 
-    def _take(self, chars: int, *, pause_ms: int = 0, goes_on: bool = False) -> Clause:
-        clause = Clause(self._pending[:chars], self._start, pause_ms, goes_on)
+    def _take(
+        self, chars: int, *, pause_ms: int = 0, goes_on: bool = False, silence_ms: int | None = None
+    ) -> Clause:
+        clause = Clause(self._pending[:chars], self._start, pause_ms, goes_on, silence_ms)
         self._pending = self._pending[chars:]
         self._start += chars
-        self._given += bool(clause.text.strip())
+        self._given += silence_ms is None and bool(clause.text.strip())
         return clause
 
 

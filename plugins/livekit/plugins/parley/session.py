@@ -32,6 +32,7 @@ from parley.dialogue import events as ev
 from parley.dialogue.engine import Engine
 from parley.dialogue.floor import State
 from parley.minds.base import Cause
+from parley_speech.text import shown
 from parley_speech.types import MIC_HZ, SPEAKER_HZ, Pcm
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         if self._engine is None or not self._generations:
             return ""
         turn = self._engine.ledger.turn(max(self._generations))
-        return turn.heard_text(samples) if turn is not None else ""
+        return shown(turn.heard_text(samples)) if turn is not None else ""
 
     # --- what the engine tells -----------------------------------------------------------------
 
@@ -260,7 +261,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
                 if not self._generations[n].play(pcm):
                     self.interrupt()
             case ev.ReplyWords(reply=n, delta=delta):
-                self._generations[n].tell(delta)
+                self._generations[n].tell(shown(delta))
             case ev.ReplyCommitted():
                 self._committed(event)
             case ev.FloorMoved(state=State.IDLE):
@@ -324,7 +325,7 @@ class FullDuplexSession(llm.RealtimeSession[str]):
         self._offers.soon()
         if event.heard:
             message = self._chat_ctx.add_message(
-                role="assistant", content=event.heard, id=generation.message_id
+                role="assistant", content=shown(event.heard), id=generation.message_id
             )
             message.interrupted = event.cut
         self.emit("metrics_collected", reply_metrics(self._model, generation, event))
