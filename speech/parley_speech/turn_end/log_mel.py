@@ -37,7 +37,7 @@ def log_mel(samples: FloatArray) -> FloatArray:
 def _hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Slaney's scale: linear up to 1 kHz, logarithmic beyond."""
     beyond = _LINEAR_HZ * np.exp(_OCTAVES_A_MEL * (mel - _LINEAR_MEL))
-    return np.where(mel < _LINEAR_MEL, mel * _LINEAR_HZ / _LINEAR_MEL, beyond)
+    return np.asarray(np.where(mel < _LINEAR_MEL, mel * _LINEAR_HZ / _LINEAR_MEL, beyond))
 
 
 def _filters() -> NDArray[np.float64]:
@@ -47,7 +47,7 @@ def _filters() -> NDArray[np.float64]:
     lines = np.fft.rfftfreq(WINDOW, 1.0 / MIC_HZ)[:, None]
     rise = (lines - edges[:-2]) / np.diff(edges)[:-1]
     fall = (edges[2:] - lines) / np.diff(edges)[1:]
-    return np.maximum(0.0, np.minimum(rise, fall)) * 2.0 / (edges[2:] - edges[:-2])
+    return np.asarray(np.maximum(0.0, np.minimum(rise, fall)) * 2.0 / (edges[2:] - edges[:-2]))
 
 
 _FILTERS = _filters()
