@@ -22,7 +22,7 @@ def voice(pitches_hz: list[float], tail_ms: int = 0) -> list[Pcm]:
     """A buzz with this pitch, 20 ms each; frames (320,), of which ``tail_ms`` ring off."""
     hz = np.repeat(np.array(pitches_hz), MIC_FRAME)
     phase = 2 * np.pi * np.cumsum(hz) / MIC_HZ
-    wave = sum(np.sin(k * phase) / k for k in range(1, 9))
+    wave = np.sum([np.sin(k * phase) / k for k in range(1, 9)], axis=0)
     tail = tail_ms * MIC_HZ // 1000
     if tail:
         wave[-tail:] *= np.linspace(1.0, 0.0, tail)
