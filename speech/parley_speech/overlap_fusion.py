@@ -50,7 +50,7 @@ class Terms:
     user: float = 3.0
     other_per_nat: float = 8.0
     """The user is as likely as somebody else at 0.4 nats for the other, and half a nat to either
-    side is as good as sure. That is 9 dB below a user who is known, and -29 dBFS where nobody is:
+    side is as good as sure. That is 9 dB below a user who is known, and -31 dBFS where nobody is:
     in the training scenarios side talk is quieter than that."""
     user_by_words: float = 2.0
 
