@@ -25,8 +25,10 @@ def summary(
     seed: int,
     of_all: int,
     setting: str = "",
+    live: bool = False,
 ) -> dict[str, Any]:
-    """``of_all``: how many conversations there should be. ``setting``: what was not as usual."""
+    """``of_all``: how many conversations there should be. ``setting``: what was not as usual.
+    ``live``: played in real time."""
     timelines = [of(c) for c in conversations]
     overlaps = [overlap for c in conversations for overlap in _overlaps(of(c), twin(c))]
     return {
@@ -35,6 +37,7 @@ def summary(
         "split": split,
         "seed": seed,
         "setting": setting,
+        "live": live,
         "conversations": len(conversations),
         "of_all": of_all,
         "minutes": round(sum(c["seconds"] for c in conversations) / 60, 1),

@@ -126,7 +126,7 @@ def floor(
             scenes, place, network, console, seed=seed, minutes=minutes, fresh=fresh
         )
         about = {"system": SYSTEMS[system], "split": split, "seed": seed, "setting": ran.words()}
-        console.print(_report(place.folder, found, of_all=len(scenes), **about))
+        console.print(_report(place.folder, found, of_all=len(scenes), live=True, **about))
         return
     folder = out / (split if system == "parley" else f"{split}-{system}")
     results = folder / "results.jsonl"
@@ -157,6 +157,7 @@ def floor(
             seed=seed,
             of_all=len(scenes),
             setting=", ".join(unusual),
+            live=system != "parley",
         )
     )
 
