@@ -62,7 +62,7 @@ class Fate:
         if lost:
             self.lost += 1
             return None
-        # Later than the one before by as little as there is: an event loop swaps what is due at once.
+        # Later than the one before by as little as there is: what is due at once is swapped.
         self._last = max(math.nextafter(self._last, math.inf), now_s + held_ms / 1000)
         return self._last
 
