@@ -15,7 +15,7 @@ from typing import Final, Literal, get_args
 
 from parley_speech.types import EngineUnavailable
 
-Kind = Literal["vad", "asr", "tts", "mind"]
+Kind = Literal["vad", "asr", "tts", "mind", "turn_end"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 
 DISTRIBUTION = "parley"

@@ -97,7 +97,7 @@ def test_an_entry_that_is_no_class_is_refused(install) -> None:  # type: ignore[
 
 
 def test_an_unknown_kind_is_a_programming_error() -> None:
-    with pytest.raises(ValueError, match="kind must be one of vad, asr, tts, mind"):
+    with pytest.raises(ValueError, match="kind must be one of vad, asr, tts, mind, turn_end"):
         registry.load("vda", "silero")  # type: ignore[arg-type]
 
 

@@ -34,8 +34,8 @@ class Parts:
     """Makes a call's echo canceller; None: ours."""
     overlap: Callable[[], OverlapSense] | None = None
     """Makes a call's overlap classifier; None: ours."""
-    turn_end: Callable[[], TurnEndSense] | None = None
-    """Makes what judges how finished a call's voice sounds; None: ours."""
+    turn_end: str | Callable[[], TurnEndSense] = "prosody"
+    """Judges how finished a call's voice sounds."""
     flow: str | None = None
     """For the flow mind: a file, or the name of a shipped flow."""
     base_url: str | None = None
@@ -62,6 +62,9 @@ class Engines:
         self._asr: Recognizer = _part("asr", parts.asr)
         self._vad: Callable[[], Vad]
         self._vad = load("vad", parts.vad) if isinstance(parts.vad, str) else parts.vad
+        self._turn_end: Callable[[], TurnEndSense]
+        judge = parts.turn_end
+        self._turn_end = load("turn_end", judge) if isinstance(judge, str) else judge
 
     async def start(self) -> None:
         """Idempotent; calls that begin together wait for the same loading."""
@@ -77,7 +80,7 @@ class Engines:
         self._vad()
         (self.parts.canceller or _canceller)()
         (self.parts.overlap or _overlap)()
-        (self.parts.turn_end or _turn_end)()
+        self._turn_end()
 
     async def engine(
         self, on_event: Callable[[ev.EngineEvent], None], *, policy: FloorPolicy | None = None
@@ -85,7 +88,7 @@ class Engines:
         """An engine for one call, not yet running."""
         await self.start()
         canceller = (self.parts.canceller or _canceller)()
-        overlap, turn_end = (self.parts.overlap or _overlap)(), (self.parts.turn_end or _turn_end)()
+        overlap, turn_end = (self.parts.overlap or _overlap)(), self._turn_end()
         ears = Ears(self._vad(), self._asr.stream(), canceller, overlap, turn_end=turn_end)
         return Engine(ears, self._mind.session(), self._voice, on_event, policy=policy)
 
@@ -107,12 +110,6 @@ def _overlap() -> OverlapSense:
     from parley_speech.overlap import OverlapClassifier
 
     return OverlapClassifier()
-
-
-def _turn_end() -> TurnEndSense:
-    from parley_speech.turn_end.finality import Finality
-
-    return Finality()
 
 
 def _part(kind: Any, part: Any) -> Any:

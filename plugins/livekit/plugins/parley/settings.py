@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     )
     asr: str = Field("pocketsphinx", description="who recognises")
     vad: str = Field("fusion", description="voice activity: fusion, silero, webrtc")
+    turn_end: str = Field("prosody", description="how finished a voice sounds: prosody, smart_turn")
     greet: bool = Field(True, description="the agent speaks first")
 
     agent_name: str = Field("", description="unset: the worker takes every room")
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
             voice=self.voice,
             asr=self.asr,
             vad=self.vad,
+            turn_end=self.turn_end,
             flow=self.flow,
             base_url=self.llm_url,
             model=self.llm_model,
