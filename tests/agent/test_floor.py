@@ -461,3 +461,11 @@ def test_a_guess_made_with_other_instructions_is_made_anew() -> None:
     assert len(guesses) == 2
     assert A.Discard(guesses[0].reply) in acts
     assert [act.reply for act in acts if isinstance(act, A.Commit)] == [guesses[1].reply]
+
+
+def test_a_voice_alone_does_not_keep_a_caller_waiting() -> None:
+    """It may be wrong about a person; words may say that more must come."""
+    policy = FloorPolicy()
+    longest = max(policy.wait_ms(None, p / 100, unjudged=True) for p in range(101))
+    assert longest == policy.wait_unsure_ms + policy.pause_ms * policy.sound_alone
+    assert policy.wait_ms(0.1, 0.1) == policy.wait_open_ms

@@ -193,7 +193,8 @@ class Floor:
     def wait_ms(self, p: Percept) -> int:
         """Silence after which the turn would be over, by what is known now."""
         completeness = p.completeness if p.text else None
-        return self.policy.wait_ms(completeness, p.finality, self._m.habit.mean_ms)
+        habit_ms = self._m.habit.mean_ms
+        return self.policy.wait_ms(completeness, p.finality, habit_ms, unjudged=p.unjudged)
 
     def _note_pause(self, p: Percept) -> None:
         """The voice goes on, within its turn or, as is seen only later, within what was one."""

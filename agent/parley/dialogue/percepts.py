@@ -52,6 +52,9 @@ class Percept:
     """P(the user's turn is finished | how the voice sounded before this silence); None while it
     sounds and where nobody judges it."""
 
+    unjudged: bool = False
+    """The words are open speech, and nobody says how complete they are."""
+
     stale: bool = False
     """The guess in hand was made with other instructions or tools than those of now."""
 

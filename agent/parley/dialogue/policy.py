@@ -32,6 +32,9 @@ class FloorPolicy:
     """What a nat of evidence in the words counts."""
     sound_weight: float = 2.0
     """... in the voice (``parley_speech.turn_end``)."""
+    sound_alone: float = 1.0
+    """Nats by which a voice that sounds unfinished may lengthen the wait where nobody
+    judges the words: no judge of voices is proven on people, and nothing else ends the turn."""
     sound_doubt: float = 0.33
     """Nats by which a voice must sound more finished than not to shorten the wait: to speak into a
     pause is worse than to wait."""
@@ -86,12 +89,16 @@ class FloorPolicy:
     """Voice in one turn after which the agent may nod ("mhm") at a pause; None: never."""
     nod_text: str = "mhm"
 
-    def evidence(self, completeness: float | None, finality: float | None) -> float:
+    def evidence(
+        self, completeness: float | None, finality: float | None, *, unjudged: bool = False
+    ) -> float:
         """Log-odds that the turn is finished, given P(finished) by its words and by its sound;
-        what is not known (None) says nothing. docs/turn.md has the formula."""
+        what is not known (None) says nothing. ``unjudged``: nobody judges the words
+        of this conversation. docs/turn.md has the formula."""
         found = self.words_weight * _log_odds(completeness, SUREST_WORDS)
         if finality is not None:
-            found += self.sound_weight * _log_odds(finality, SUREST_SOUND) - self.sound_doubt
+            sound = self.sound_weight * _log_odds(finality, SUREST_SOUND) - self.sound_doubt
+            found += max(sound, -self.sound_alone) if unjudged else sound
         return found
 
     def wait_ms(
@@ -99,12 +106,15 @@ class FloorPolicy:
         completeness: float | None,
         finality: float | None = None,
         pause_ms: float | None = None,
+        *,
+        unjudged: bool = False,
     ) -> int:
         """Silence to wait before a turn is taken to be over. Pauses of ``pause_ms`` on average,
         exponentially distributed, outlive a silence of t with exp(-t / pause_ms): each such time
         without a word adds a nat to the evidence, and the turn ends when there is enough."""
         habit = 1.0 if pause_ms is None else pause_ms / self.pause_ms
-        wait = self.wait_unsure_ms - self.pause_ms * self.evidence(completeness, finality)
+        evidence = self.evidence(completeness, finality, unjudged=unjudged)
+        wait = self.wait_unsure_ms - self.pause_ms * evidence
         return round(min(max(habit * wait, self.wait_complete_ms), self.wait_open_ms))
 
     def ask_ms(self, wait_ms: int) -> int:
