@@ -13,6 +13,7 @@ nor the gain of the line matters. Times are frames of 20 ms. Pure: raw vectors i
 from __future__ import annotations
 
 import numpy as np
+import numpy.ma  # np.median's first use does it: 70 ms in the middle of a call
 from numpy.typing import NDArray
 
 from parley_speech.overlap_features import LEVEL, PERIODIC, PITCH, FloatArray

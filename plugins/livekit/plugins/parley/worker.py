@@ -26,6 +26,7 @@ PRELOAD = [
     "parley.minds.flow",
     "parley_speech.echo",
     "parley_speech.overlap",
+    "parley_speech.turn_end.finality",
     "parley_speech.vad.fusion",
 ]
 """Imported once, before the processes of the calls are forked off."""
