@@ -122,6 +122,8 @@ class Ears:
         """The text has changed since somebody last asked."""
         self.voiced_ms = 0
         """Voice since the words were last taken."""
+        self.open_speech = True
+        """No grammar says which words may come."""
         self.unclear = False
         """Since the words were last taken, some were heard that are below trust."""
 
@@ -261,6 +263,7 @@ class Ears:
         return text
 
     def expect(self, grammar: Grammar | None) -> None:
+        self.open_speech = grammar is None
         self._asr.set_grammar(grammar)
 
     async def aclose(self) -> None:
