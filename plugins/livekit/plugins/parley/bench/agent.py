@@ -13,7 +13,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,14 @@ def agent_file(folder: Path, room: str) -> Path:
     return folder / f"{room}.agent.json"
 
 
-def make_server(settings: Settings) -> AgentServer:
-    """As ``worker.make_server``, with the bench's prewarm and entrypoint."""
+Prewarm = Callable[[JobProcess], None]
+Entrypoint = Callable[[JobContext], Coroutine[Any, Any, None]]
+
+
+def make_server(settings: Settings, prewarm: Prewarm, entrypoint: Entrypoint) -> AgentServer:
+    """As ``worker.make_server``, with a bench's own prewarm and entrypoint."""
     server = AgentServer(
-        setup_fnc=partial(prewarm, settings=settings),
+        setup_fnc=prewarm,
         load_fnc=_no_load,
         load_threshold=0.99,
         num_idle_processes=1,
@@ -91,6 +95,16 @@ async def entrypoint(ctx: JobContext) -> None:
     if plan.kind == "shop":
         engines = settings.parts().engines()
         settings = settings.model_copy(update={"greet": True})
+    session, notes = await begin(ctx, engines, settings)
+    if plan.kind == "monologue":
+        await ctx.wait_for_participant()
+        notes.own(_monologue(session, plan.replies))
+
+
+async def begin(
+    ctx: JobContext, engines: Engines, settings: Settings
+) -> tuple[AgentSession[Any], Notes]:
+    """The call goes on by itself; its notes are closed with it."""
     await asyncio.gather(ctx.connect(), engines.start())
     model = FullDuplex(parts=engines.parts, engines=engines)
     session = full_duplex_session(model)
@@ -100,9 +114,7 @@ async def entrypoint(ctx: JobContext) -> None:
     ctx.add_shutdown_callback(call.aclose)
     ctx.add_shutdown_callback(notes.aclose)
     await call.begin(Agent(instructions=settings.instructions))
-    if plan.kind == "monologue":
-        await ctx.wait_for_participant()
-        notes.own(_monologue(session, plan.replies))
+    return session, notes
 
 
 async def _monologue(session: AgentSession[Any], replies: int) -> None:
@@ -170,13 +182,17 @@ class Notes:
 def main() -> int:
     worker.configure_logging(dev=False)
     settings = Settings(greet=False, rejoin_s=0.0, agent_name=NAME)
+    return serve(make_server(settings, partial(prewarm, settings=settings), entrypoint))
+
+
+def serve(server: AgentServer) -> int:
+    """Until SIGTERM. The exit status."""
     with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(_run(settings))
+        asyncio.run(_serve(server))
     return 0
 
 
-async def _run(settings: Settings) -> None:
-    server = make_server(settings)
+async def _serve(server: AgentServer) -> None:
     server.on("worker_registered", lambda *_: print(worker_process.READY, flush=True))
     task = asyncio.current_task()
     assert task is not None

@@ -12,16 +12,12 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from livekit import rtc
-from livekit.agents import Agent, AgentServer, JobContext, JobProcess
-from livekit.plugins.parley import worker, worker_process
+from livekit.agents import JobContext, JobProcess
+from livekit.plugins.parley import worker
 from livekit.plugins.parley.assembly import Engines, Parts
-from livekit.plugins.parley.bench.agent import VOICE, Notes
-from livekit.plugins.parley.call import Call
-from livekit.plugins.parley.full_duplex import FullDuplex
-from livekit.plugins.parley.session_fit import full_duplex_session
+from livekit.plugins.parley.bench.agent import VOICE, begin, make_server, serve
 from livekit.plugins.parley.settings import Settings
 
 from parley.bench import instant
@@ -53,26 +49,6 @@ class SceneMind(instant.InstantMind):
             self._hearing: MindSession | None = None
 
 
-def make_server(settings: Settings) -> AgentServer:
-    server = AgentServer(
-        setup_fnc=partial(prewarm, settings=settings),
-        load_fnc=_no_load,
-        load_threshold=0.99,
-        num_idle_processes=1,
-        initialize_process_timeout=60.0,
-        drain_timeout=5,
-        host=settings.host,
-        port=settings.port,
-        preload_modules=worker.PRELOAD,
-    )
-    server.rtc_session(entrypoint, agent_name=settings.agent_name)
-    return server
-
-
-def _no_load(_: AgentServer) -> float:
-    return 0.0
-
-
 def prewarm(process: JobProcess, *, settings: Settings) -> None:
     mind = SceneMind()
     voice = instant.InstantVoice(instant.load(Path(os.environ[VOICE])))
@@ -89,15 +65,7 @@ async def entrypoint(ctx: JobContext) -> None:
     path = scene_file(settings.journal_dir, ctx.job.room.name)
     scene = Scene.of(json.loads(await asyncio.to_thread(path.read_text)))
     ctx.proc.userdata["mind"].play(scene)
-    await asyncio.gather(ctx.connect(), engines.start())
-    model = FullDuplex(parts=engines.parts, engines=engines)
-    session = full_duplex_session(model)
-    notes = Notes(ctx, session, settings)
-    model.observers.append(notes.on_event)
-    call = Call(ctx, session, model, settings)
-    ctx.add_shutdown_callback(call.aclose)
-    ctx.add_shutdown_callback(notes.aclose)
-    await call.begin(Agent(instructions=settings.instructions))
+    session, _ = await begin(ctx, engines, settings)
 
     def on_data(packet: rtc.DataPacket) -> None:
         if packet.topic == ASK:
@@ -108,32 +76,8 @@ async def entrypoint(ctx: JobContext) -> None:
 
 def main() -> int:
     worker.configure_logging(dev=False)
-    return asyncio.run(_run(Settings(greet=False, rejoin_s=0.0, agent_name=NAME)))
-
-
-async def _run(settings: Settings) -> int:
-    server = make_server(settings)
-    server.on("worker_registered", _ready)
-    return await until_terminated(server)
-
-
-def _ready(*_: Any) -> None:
-    print(worker_process.READY, flush=True)
-
-
-async def until_terminated(server: AgentServer) -> int:
-    """Serves until SIGTERM."""
-    import contextlib
-    import signal
-
-    serving = asyncio.create_task(server.run(devmode=False), name="serving")
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
-    try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
-    finally:
-        await server.aclose()
-    return 0
+    settings = Settings(greet=False, rejoin_s=0.0, agent_name=NAME)
+    return serve(make_server(settings, partial(prewarm, settings=settings), entrypoint))
 
 
 if __name__ == "__main__":
