@@ -76,9 +76,7 @@ class Stage:
     async def play(self, scene: Scene) -> Played:
         """From the first sample until everything has been said and answered."""
         began = time.process_time()
-        sounds = [
-            await sound_of(self._studio, cue, scene.seed + n) for n, cue in enumerate(scene.cues)
-        ]
+        sounds = await sounds_of(self._studio, scene)
         long = self._renderings[TEXTS[scene.reply]]
         line = Line(scene, sounds, len(long.pcm) / 24_000)
         notes = Notes()
@@ -124,8 +122,12 @@ class Stage:
         return engine
 
 
-async def sound_of(studio: Studio, cue: Cue, seed: int) -> Utterance:
-    """How a cue sounds."""
+async def sounds_of(studio: Studio, scene: Scene) -> list[Utterance]:
+    """How its cues sound, one after the other."""
+    return [await _sound(studio, cue, scene.seed + n) for n, cue in enumerate(scene.cues)]
+
+
+async def _sound(studio: Studio, cue: Cue, seed: int) -> Utterance:
     if cue.kind != "noise":
         return await studio.utter(cue)
     if cue.speaker.voice == "clip" or cue.say.endswith(".flac"):

@@ -10,19 +10,22 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from parley.bench.floor import noises
+import numpy as np
+
 from parley.bench.floor.line import Line
 from parley.bench.floor.outcome import judged
-from parley.bench.floor.played import Played
+from parley.bench.floor.play import sounds_of
+from parley.bench.floor.played import Played, PlayedReply
 from parley.bench.floor.run import Setting, keep, read, wrong
-from parley.bench.floor.scene import Cue, Scene
-from parley.bench.floor.utterances import Studio, Utterance, Voiced
-from parley_speech import audio
-from parley_speech.types import FRAME_MS
+from parley.bench.floor.scene import Scene
+from parley.bench.floor.texts import TEXTS
+from parley.bench.floor.utterances import Studio
+from parley.bench.instant import Rendering
+from parley_speech.types import FRAME_MS, MIC_HZ, SPEAKER_HZ, Pcm
 
 
 class LiveStage(Protocol):
@@ -33,18 +36,36 @@ class LiveStage(Protocol):
         ...
 
 
-async def sounds_of(scene: Scene, studio: Studio) -> list[Utterance]:
-    """One for each cue."""
-    return [await _sound(cue, scene.seed + n, studio) for n, cue in enumerate(scene.cues)]
+async def line_of(
+    scene: Scene, studio: Studio, renderings: Mapping[str, Rendering]
+) -> tuple[Line, str]:
+    """The scene's line, and what the agent answers to whatever is said."""
+    long = renderings[TEXTS[scene.reply]]
+    line = Line(scene, await sounds_of(studio, scene), len(long.pcm) / SPEAKER_HZ)
+    return line, TEXTS["short" if scene.agent == "talks" else scene.reply]
 
 
-async def _sound(cue: Cue, seed: int, studio: Studio) -> Utterance:
-    if cue.kind != "noise":
-        return await studio.utter(cue)
-    recorded = cue.say.endswith(".flac")
-    found = studio.recording(cue.say) if recorded else noises.burst(cue.say, seed)
-    pcm = audio.scaled(found, cue.gain_db)
-    return Utterance(pcm, (Voiced(0, len(pcm), cue.say),), cue.say)
+def played_of(
+    scene: Scene,
+    line: Line,
+    replies: list[PlayedReply],
+    frames: Sequence[Pcm],
+    renderings: dict[str, Rendering],
+) -> Played:
+    """``frames``: what the agent played at each step, and the one that nobody heard any more."""
+    return Played(
+        scene=scene,
+        placed=line.placed,
+        replies=replies,
+        moves=[],
+        words=[],
+        renderings=renderings,
+        mic=np.concatenate(line.mic),
+        agent=np.concatenate(frames[:-1]),
+        seconds=line.now / MIC_HZ,
+        floor_s=0.0,
+        cpu_s=0.0,
+    )
 
 
 def told_words(line: Line) -> str:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Literal
 
 import numpy as np
-from livekit.plugins.parley.bench.floor_live import Ticks, sounds_of, told_words
+from livekit.plugins.parley.bench.floor_live import Ticks, line_of, played_of, told_words
 from loguru import logger as pipecats_log
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADParams
@@ -82,10 +82,7 @@ class PipecatStage:
 
     async def play(self, scene: Scene) -> Played:
         """In real time."""
-        sounds = await sounds_of(scene, self._studio)
-        long = self._renderings[TEXTS[scene.reply]]
-        line = Line(scene, sounds, len(long.pcm) / SPEAKER_HZ)
-        answer = TEXTS["short" if scene.agent == "talks" else scene.reply]
+        line, answer = await line_of(scene, self._studio, self._renderings)
         loudspeaker = Loudspeaker(line)
         microphone = Microphone()
         worker = PipelineWorker(
@@ -106,19 +103,7 @@ class PipecatStage:
             await worker.cancel()
             with suppress(asyncio.CancelledError):
                 await running
-        return Played(
-            scene=scene,
-            placed=line.placed,
-            replies=loudspeaker.replies,
-            moves=[],
-            words=[],
-            renderings=self._renderings,
-            mic=np.concatenate(line.mic),
-            agent=np.concatenate(frames[:-1]),
-            seconds=line.now / MIC_HZ,
-            floor_s=0.0,
-            cpu_s=0.0,
-        )
+        return played_of(scene, line, loudspeaker.replies, frames, self._renderings)
 
     def _pipeline(
         self, line: Line, microphone: Microphone, loudspeaker: Loudspeaker, answer: str

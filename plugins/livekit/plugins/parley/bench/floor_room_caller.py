@@ -34,7 +34,7 @@ from parley.bench import own_network
 from parley.bench.floor.line import SILENCE, Line
 from parley.bench.floor.outcome import judged
 from parley.bench.floor.overheard import overheard
-from parley.bench.floor.play import sound_of
+from parley.bench.floor.play import sounds_of
 from parley.bench.floor.run import keep, renderings, wrong
 from parley.bench.floor.scene import Scene
 from parley.bench.floor.texts import TEXTS
@@ -168,7 +168,7 @@ class RoomStage:
 
     async def play(self, scene: Scene) -> dict[str, Any]:
         """Raises Torn, TimeoutError and what a caller raises."""
-        sounds = [await sound_of(self._studio, c, scene.seed + n) for n, c in enumerate(scene.cues)]
+        sounds = await sounds_of(self._studio, scene)
         reply_s = len(self._renderings[TEXTS[scene.reply]].pcm) / SPEAKER_HZ
         line = Line(scene, sounds, reply_s)
         mixer = LineMixer(line)

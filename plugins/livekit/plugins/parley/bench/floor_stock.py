@@ -23,7 +23,7 @@ from livekit.agents.types import (
     NotGivenOr,
 )
 from livekit.agents.voice import io
-from livekit.plugins.parley.bench.floor_live import Ticks, sounds_of, told_words
+from livekit.plugins.parley.bench.floor_live import Ticks, line_of, played_of, told_words
 from livekit.plugins.parley.bench.stock import InstantLLM
 from livekit.plugins.parley.tts import TTS
 
@@ -68,10 +68,7 @@ class StockStage:
 
     async def play(self, scene: Scene) -> Played:
         """In real time."""
-        sounds = await sounds_of(scene, self._studio)
-        long = self._renderings[TEXTS[scene.reply]]
-        line = Line(scene, sounds, len(long.pcm) / SPEAKER_HZ)
-        answer = TEXTS["short" if scene.agent == "talks" else scene.reply]
+        line, answer = await line_of(scene, self._studio, self._renderings)
         session = session_of(self._kind, line, InstantVoice(self._renderings), answer)
         microphone, loudspeaker = Microphone(), Loudspeaker(line)
         session.input.audio = microphone
@@ -81,19 +78,7 @@ class StockStage:
             frames = await self._run(line, scene, session, microphone, loudspeaker)
         finally:
             await session.aclose()
-        return Played(
-            scene=scene,
-            placed=line.placed,
-            replies=loudspeaker.replies,
-            moves=[],
-            words=[],
-            renderings=self._renderings,
-            mic=np.concatenate(line.mic),
-            agent=np.concatenate(frames[:-1]),
-            seconds=line.now / MIC_HZ,
-            floor_s=0.0,
-            cpu_s=0.0,
-        )
+        return played_of(scene, line, loudspeaker.replies, frames, self._renderings)
 
     async def _run(
         self,
