@@ -272,6 +272,24 @@ def test_a_word_that_was_not_clear_is_asked_for_again() -> None:
     assert not any(isinstance(a, A.Commit) for a in heard(400)), "no speech at all"
 
 
+def test_what_asks_for_lost_words_again_is_ready_when_the_turn_ends() -> None:
+    """The words of a guess turn out to be below trust: another is made at once, not at the end."""
+    floor, acts = Floor(), {}
+    for t in range(TICK, 3000, TICK):
+        voice, final = t <= 800, t >= 1000
+        text = "" if final else "um return thanks"
+        percept = Percept(
+            t, voice=voice, voiced_ms=min(t, 800), text=text, final=final, unclear=final
+        )
+        acts.update({t: found} if (found := floor.step(percept)) else {})
+    guesses = [(t, a) for t in acts for a in acts[t] if isinstance(a, A.Speculate)]
+    [(ended, commit)] = [(t, a) for t in acts for a in acts[t] if isinstance(a, A.Commit)]
+    assert [a.text for _, a in guesses] == ["um return thanks", ""]
+    assert acts[1000][0] == A.Discard(guesses[0][1].reply)
+    assert guesses[1][0] == 1000 < ended
+    assert commit.reply == guesses[1][1].reply
+
+
 def test_words_that_come_when_nobody_waits_any_more_are_a_turn() -> None:
     commits = [a for a in heard(200, text="stop", final=True) if isinstance(a, A.Commit)]
     assert [c.text for c in commits] == ["stop"]

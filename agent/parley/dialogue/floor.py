@@ -231,15 +231,18 @@ class Floor:
         return bool(p.text)
 
     def _changed(self, p: Percept) -> bool:
-        """Words that came back empty are no other words: the recogniser thinks again."""
+        """Words that came back empty are no other words while the recogniser thinks again."""
         s = self._m.speculation
-        return s is not None and (p.stale or (bool(p.text) and not agrees(s.text, p.text)))
+        known = bool(p.text) or self._lost(p)
+        return s is not None and (p.stale or (known and not agrees(s.text, p.text)))
 
     def _thought(self, p: Percept) -> bool:
         """No guess is being made, the turn has some left, and these words may be all."""
         policy, m = self.policy, self._m
-        if not p.text or m.speculation is not None or m.starts >= policy.most_starts:
+        if m.speculation is not None or m.starts >= policy.most_starts:
             return False
+        if not p.text:
+            return self._lost(p)
         likely = p.completeness is not None and p.completeness >= policy.likely
         if p.final or likely:
             return True
@@ -259,10 +262,18 @@ class Floor:
 
     def _turn_ends(self, p: Percept) -> bool:
         if not p.text:
-            least = self.policy.unclear_ms if p.unclear else self.policy.mumble_ms
-            return p.voiced_ms >= least and self._wordless(p)
+            return self._mumbled(p) and self._wordless(p)
         late = 0 if p.final else self.policy.late_words_ms
         return self._quiet(p) >= self.wait_ms(p) + late
+
+    def _mumbled(self, p: Percept) -> bool:
+        """So much voice is a turn, though none of its words are known."""
+        least = self.policy.unclear_ms if p.unclear else self.policy.mumble_ms
+        return not p.text and p.voiced_ms >= least
+
+    def _lost(self, p: Percept) -> bool:
+        """... and none will be, so that what asks for them again may be thought of."""
+        return p.final and not p.voice and self._mumbled(p)
 
     def _nothing_said(self, p: Percept) -> bool:
         return not p.text and self._wordless(p)
