@@ -44,3 +44,16 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PARLEY_MAX_CALLS", "0")
     with pytest.raises(ValueError, match="max_calls"):
         Settings()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_calls_event_loop_is_uvloops_where_that_is_installed(
+    monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    policies: list[object] = []
+    monkeypatch.setattr(worker.asyncio, "set_event_loop_policy", policies.append)
+    if not installed:
+        monkeypatch.setattr(worker.importlib.util, "find_spec", lambda name: None)
+    worker.quick_loop()
+    assert [type(policy) for policy in policies] == [uvloop.EventLoopPolicy] * installed

@@ -72,6 +72,7 @@ def _no_load(_: AgentServer) -> float:
 
 
 def prewarm(process: JobProcess, *, settings: Settings) -> None:
+    worker.quick_loop()
     # As in production with the engines that come with Parley: the recogniser has a flow's grammar.
     mind = instant.InstantMind(hearing=FlowMind().session())
     voice = instant.InstantVoice(instant.load(Path(os.environ[VOICE])))

@@ -50,6 +50,7 @@ class SceneMind(instant.InstantMind):
 
 
 def prewarm(process: JobProcess, *, settings: Settings) -> None:
+    worker.quick_loop()
     mind = SceneMind()
     voice = instant.InstantVoice(instant.load(Path(os.environ[VOICE])))
     engines = Parts(mind=mind, voice=voice, asr=settings.asr, vad=settings.vad).engines()
