@@ -69,9 +69,9 @@ class Duck:
 class Unduck:
     """Raise it again: it was not meant to take the floor."""
 
-    heard: Literal["aside", "turn"] = "aside"
-    """What the user's words were: an aside (backchannel, noise; they answer nothing), or the
-    beginning of a turn that waits until the agent has finished."""
+    heard: Literal["aside", "turn", "nothing"] = "aside"
+    """What the user's words were: an aside (backchannel, noise; they answer nothing), the
+    beginning of a turn that waits until the agent has finished, or nothing: no voice followed."""
 
 
 @dataclass(frozen=True, slots=True)
