@@ -162,6 +162,8 @@ class LevelVad:
 
 
 class CleanLine:
+    delay_ms: float | None = None
+
     def process(self, mic: Pcm, far: Pcm) -> Cleaned:
         return Cleaned(mic, 0.0)
 

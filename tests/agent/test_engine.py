@@ -28,6 +28,7 @@ from agent.fakes import (
     ToneVoice,
 )
 from parley.dialogue import events as ev
+from parley.dialogue.acts import Duck, Unduck
 from parley.dialogue.ears import Ears
 from parley.dialogue.engine import Engine
 from parley.dialogue.floor import State
@@ -186,6 +187,30 @@ def test_a_nod_is_an_aside_and_nothing_is_lost_or_repeated() -> None:
         assert min(levels[:-1]) == pytest.approx(8000 * 0.178, rel=0.02), "ducked, never silent"
         total = sum(np.count_nonzero(f.pcm) for f in call.of(ev.ReplyFrame))
         assert total == pytest.approx(40 * WORD_MS * SPEAKER_HZ // 1000, abs=SPEAKER_HZ * 3 // 1000)
+
+    virtually(scenario)
+
+
+def test_a_soft_sound_lowers_the_agent_for_a_moment_and_means_nothing() -> None:
+    """A rustle that the detector takes for no voice."""
+
+    async def scenario() -> None:
+        async with Call(["tell me"], lambda _: Script([LONG])) as call:
+            await call.says(0.5)
+            await asyncio.sleep(3)
+            call.mic = (LOUD // 16).astype(LOUD.dtype)
+            await asyncio.sleep(0.3)
+            call.mic = QUIET
+            await asyncio.sleep(10)
+        [duck], [unduck] = (
+            [e.t_ms for e in call.of(ev.FloorMoved) if act in e.acts]
+            for act in (Duck(), Unduck("nothing"))
+        )
+        assert 0 < unduck - duck <= FloorPolicy().stir_ms
+        [ended] = call.ended
+        assert ended.heard == LONG and not ended.cut
+        assert call.turns == ["tell me"]
+        assert not call.of(ev.UserAside) and not call.of(ev.OverlapDecided)
 
     virtually(scenario)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from dataclasses import replace
 from itertools import pairwise
 
@@ -213,6 +214,61 @@ def test_words_that_come_when_their_sound_was_let_pass_still_take_the_floor() ->
     assert over_the_agent(floor, 660, 0.95, "no") == [A.Yield(0, "user"), A.Listen()]
 
 
+def stirred(*, at: Container[int], until: int, voice_at: int = 10**9) -> list[tuple[int, A.Act]]:
+    """What a speaking agent's floor does from 20 ms on, where something stirs at these times."""
+    floor, acts = Floor(), []
+    floor.step(Percept(t_ms=0, request=Cause.INSTRUCTED))
+    floor.step(Percept(t_ms=1, reply=0, sound=Sound.PLAYING))
+    for t in range(TICK, until, TICK):
+        voice = t >= voice_at
+        evidence = OverlapEvidence(t - voice_at, t - voice_at, 0, 0.2) if voice else None
+        p = Percept(
+            t, voice=voice, stir=voice or t in at, overlap=evidence, reply=0, sound=Sound.PLAYING
+        )
+        acts += [(t, act) for act in floor.step(p)]
+    return acts
+
+
+def test_a_sound_that_may_be_the_user_ducks_before_any_voice_is_found() -> None:
+    assert stirred(at=range(100, 140), until=300, voice_at=140) == [(100, A.Duck())]
+
+
+def test_a_click_that_nothing_follows_ducks_for_a_moment_and_is_no_aside() -> None:
+    gap = FloorPolicy().stir_gap_ms
+    assert stirred(at=range(100, 140), until=900) == [
+        (100, A.Duck()),
+        (120 + gap, A.Unduck("nothing")),
+    ]
+
+
+def test_a_sound_that_goes_on_without_a_voice_ducks_once() -> None:
+    assert stirred(at=range(100, 5000), until=5000) == [
+        (100, A.Duck()),
+        (100 + FloorPolicy().stir_ms, A.Unduck("nothing")),
+    ]
+
+
+def test_clicks_do_not_keep_the_agent_ducked() -> None:
+    clicks = [t for t in range(100, 5000, 20) if t % 300 == 100]
+    ducks = [t for t, act in stirred(at=range(0), until=5000) if isinstance(act, A.Duck)]
+    assert ducks == []
+    spans, policy = stirred(at=clicks, until=5000), FloorPolicy()
+    begins = [t for t, act in spans if isinstance(act, A.Duck)]
+    ends = [t for t, act in spans if isinstance(act, A.Unduck)]
+    assert 3 <= len(begins) <= 5
+    assert all(b - e > policy.stir_again_ms for e, b in zip(ends, begins[1:], strict=False))
+
+
+def test_a_reply_that_ends_while_something_stirs_ends() -> None:
+    floor = Floor()
+    floor.step(Percept(t_ms=0, request=Cause.INSTRUCTED))
+    floor.step(Percept(t_ms=1, reply=0, sound=Sound.PLAYING))
+    assert floor.step(Percept(200, stir=True, reply=0, sound=Sound.PLAYING)) == [A.Duck()]
+    assert floor.has_agent
+    assert floor.step(Percept(220, reply=0, sound=Sound.ENDED)) == [A.Unduck("nothing")]
+    assert floor.state is State.IDLE
+
+
 def test_a_long_noise_ducks_once_and_is_then_tolerated() -> None:
     w = World([TALK, UserSound(4000, 5000, "noise")], make_ms=0, reply_ms=9000).run(14000)
     [(t_duck, _)], [(t_unduck, _)] = w.acts(A.Duck), w.acts(A.Unduck)
@@ -361,6 +417,8 @@ def conversations(draw: st.DrawFn) -> World:
     )
     world = World(sounds, draw(st.integers(0, 9999)), policy, requests=draw(times))
     world.stops = draw(times)
+    world.lead_ms = draw(st.sampled_from([0, 40]))
+    world.stirs = draw(times)
     return world.run(t + 12_000)
 
 

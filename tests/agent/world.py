@@ -63,6 +63,10 @@ class World:
     reply_ms: int | None = None
     requests: list[int] = field(default_factory=list)
     stops: list[int] = field(default_factory=list)
+    lead_ms: int = 0
+    """By how much a sound stirs before it is a voice for the detector."""
+    stirs: list[int] = field(default_factory=list)
+    """Clicks of 40 ms that no detector takes for a voice."""
 
     def __post_init__(self) -> None:
         self.floor = Floor(self.policy)
@@ -86,9 +90,12 @@ class World:
         while self._seen < len(self.sounds) and self.sounds[self._seen].start_ms <= t:
             self._seen += 1
         lo = self._seen
+        while lo and self.sounds[lo - 1].start_ms > t:  # looked ahead of
+            lo -= 1
+        hi = lo
         while lo and self.sounds[lo - 1].end_ms > min(self.taken_ms, t - 1000):
             lo -= 1
-        return [(i, self.sounds[i]) for i in range(max(0, lo - 1), self._seen)]
+        return [(i, self.sounds[i]) for i in range(max(0, lo - 1), hi)]
 
     def _now(self, t: int) -> UserSound | None:
         return next((s for _, s in self._recent(t) if t < s.end_ms), None)
@@ -124,6 +131,9 @@ class World:
         return Percept(
             t_ms=t,
             voice=now is not None,
+            stir=now is not None
+            or self._now(t + self.lead_ms) is not None
+            or any(s <= t < s + 40 for s in self.stirs),
             text=self._words(t),
             final=not owed,
             voiced_ms=sum(

@@ -13,6 +13,7 @@ MEANING = {
     State.THINK: "the turn is over, the reply has no sound yet",
     State.HELD: "... and the user makes a sound again",
     State.AGENT: "the agent speaks",
+    State.ALERT: "... and a sound begins that may be the user: it is ducked",
     State.OVERLAP: "both do; the agent is ducked",
 }
 

@@ -22,9 +22,15 @@ from parley_speech.types import (
     Vad,
 )
 from parley_speech.vad.offset import Offset
+from parley_speech.vad.stir import Stir
 
 
 class Canceller(Protocol):
+    @property
+    def delay_ms(self) -> float | None:
+        """How much later our own voice comes back; None when it never has."""
+        ...
+
     def process(self, mic: Pcm, far: Pcm) -> Cleaned: ...
 
 
@@ -48,6 +54,8 @@ class EarPolicy:
     """... below which it closes."""
     echo: float = 0.5
     """Echo likelihood from which a voice is taken for our own (``echo.ECHO_THRESHOLD``)."""
+    stir: float = 0.2
+    """P(voice) from which a sound may become one, as does what stands out from the background."""
     utterance_end_ms: int = 220
     """Silence after which the recogniser is asked for its final words, if nobody says when."""
     trust: float = 0.5
@@ -82,6 +90,8 @@ class Heard:
     """Since the voice's own end, which lies before the detector's; 0 while it sounds."""
     finality: float | None = None
     """P(the turn is finished | how the voice sounded before this silence)."""
+    stir: bool = False
+    """A sound that may become a voice, before it is one for the detector."""
 
 
 class Ears:
@@ -106,6 +116,7 @@ class Ears:
         self._in_utterance = False
         self._in_overlap = False
         self._offset = Offset()
+        self._stir = Stir()
         self._silence_ms = 0
         self._finals: list[str] = []
         self._partial = ""
@@ -145,7 +156,19 @@ class Ears:
         finality = None
         if self._turn_end is not None:
             finality = self._turn_end.push(clean.pcm, p, self._voice)
-        return Heard(self._voice, p, clean.echo, evidence, self._silence_ms, finality)
+        stir = self._stirs(p, clean)
+        return Heard(self._voice, p, clean.echo, evidence, self._silence_ms, finality, stir)
+
+    def _stirs(self, p: float, clean: Cleaned) -> bool:
+        stands_out = self._stir.push(self._offset.level_dbfs, self._voice)
+        ours = clean.echo >= self.policy.echo and self._echoes
+        return (stands_out or p >= self.policy.stir) and not ours
+
+    @property
+    def _echoes(self) -> bool:
+        """Our own voice has come back on this line. Until it has, what might be ours might as well
+        be the user, whom it does not hurt to listen to."""
+        return self._canceller is not None and self._canceller.delay_ms is not None
 
     def _gate(self, p: float, clean: Cleaned) -> None:
         bar = self.policy.close if self._voice else self.policy.open

@@ -226,6 +226,8 @@ class Engine:
             )
         if self._heard.voice and not self._user_speaks:
             self._onset_ms = self.t_ms
+            if self.floor.state is State.ALERT:
+                self._measure("duck", 0.0)  # it was before anybody knew
         if self._ears.listen() and self._ears.text:
             self._attend()
             if not self.floor.has_agent:
@@ -261,6 +263,7 @@ class Engine:
         return Percept(
             t_ms=self.t_ms,
             voice=self._heard.voice,
+            stir=self._heard.stir,
             silence_ms=self._heard.silence_ms,
             text=text,
             final=self._ears.final,
@@ -306,10 +309,12 @@ class Engine:
                 self.replies.nod(act.text)
             case Duck():
                 self.replies.fade(Fade.DUCK)
-                self._measure("duck", self.t_ms - self._onset_ms)
+                if self._heard.voice:
+                    self._measure("duck", self.t_ms - self._onset_ms)
             case Unduck():
                 self.replies.fade(Fade.FULL)
-                self._decided(act.heard)
+                if act.heard != "nothing":
+                    self._decided(act.heard)
             case Yield():
                 self.replies.cut(act.reply)
                 if act.by == "user":

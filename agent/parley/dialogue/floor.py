@@ -21,6 +21,8 @@ The states say whose turn it is:
 * ``HELD``     as THINK, but the user makes a sound again: the reply waits until it is clear
   whether the user goes on.
 * ``AGENT``    the agent speaks.
+* ``ALERT``    it does, and a sound has begun that may be the user: the agent is ducked before any
+  detector knows, and not for long where no voice follows.
 * ``OVERLAP``  both do; the agent is ducked until it is decided who goes on.
 
 Waiting for the end of a turn is one continuous rule (``FloorPolicy.wait_ms``): the more finished
@@ -60,6 +62,7 @@ class State(Enum):
     THINK = "think"
     HELD = "held"
     AGENT = "agent"
+    ALERT = "alert"
     OVERLAP = "overlap"
 
 
@@ -74,6 +77,8 @@ class Event(Enum):
     NOTHING_SAID = "nothing said"  # there was sound, but no words
     READY = "ready"  # the reply's first samples are there
     DONE = "done"  # the reply was played to its end, or had no sound
+    STIR = "stir"  # a sound begins that may become the user's voice
+    CALM = "calm"  # it did not
     CUT_IN = "cut in"  # the user wants the floor
     RELEASE = "release"  # the user did not want it
     REQUEST = "request"  # the application asks for a reply
@@ -110,14 +115,25 @@ TABLE: dict[tuple[State, Event], Row] = {
     (_S.HELD, _E.DONE): Row(_S.USER, ("listen",)),
     (_S.HELD, _E.STOP): Row(_S.USER, ("yield", "listen")),
     (_S.AGENT, _E.ONSET): Row(_S.OVERLAP, ("duck",)),
+    (_S.AGENT, _E.STIR): Row(_S.ALERT, ("duck",)),
     (_S.AGENT, _E.CUT_IN): Row(_S.USER, ("yield", "listen")),
     (_S.AGENT, _E.DONE): Row(_S.IDLE),
     (_S.AGENT, _E.STOP): Row(_S.IDLE, ("yield",)),
+    (_S.ALERT, _E.ONSET): Row(_S.OVERLAP),
+    (_S.ALERT, _E.CUT_IN): Row(_S.USER, ("yield", "listen")),
+    (_S.ALERT, _E.CALM): Row(_S.AGENT, ("lift",)),
+    (_S.ALERT, _E.DONE): Row(_S.IDLE, ("lift",)),
+    (_S.ALERT, _E.STOP): Row(_S.IDLE, ("yield",)),
     (_S.OVERLAP, _E.CUT_IN): Row(_S.USER, ("yield", "listen")),
     (_S.OVERLAP, _E.RELEASE): Row(_S.AGENT, ("unduck",)),
     (_S.OVERLAP, _E.DONE): Row(_S.USER, ("unduck", "listen")),
     (_S.OVERLAP, _E.STOP): Row(_S.USER, ("yield", "listen")),
 }
+
+
+_OVER_AGENT = frozenset((State.HELD, State.ALERT, State.OVERLAP))
+_WITH_AGENT = _OVER_AGENT | {State.THINK, State.AGENT}
+_LONG_AGO_MS = 60_000
 
 
 @dataclass(slots=True)
@@ -134,6 +150,11 @@ class _Memory:
     tolerated: bool = False
     """The sound going on over the agent was decided not to matter; until it stops."""
     overlap_since_ms: int = 0
+    """Since when the agent is ducked, or its reply held."""
+    stirred_ms: int = -_LONG_AGO_MS
+    """When a sound that may become a voice was last noticed."""
+    lifted_ms: int = -_LONG_AGO_MS
+    """When such a sound last turned out to be none."""
     waits_for_turn: bool = False
     """Words over the end of a reply begin a turn as soon as it has ended."""
     idle_since_ms: int = 0
@@ -165,7 +186,7 @@ class Floor:
     @property
     def has_agent(self) -> bool:
         """The agent has the floor or is about to: a sound of the user is an overlap."""
-        return self.state in (State.THINK, State.HELD, State.AGENT, State.OVERLAP)
+        return self.state in _WITH_AGENT
 
     def step(self, p: Percept) -> list[Act]:
         """One tick: what to do now."""
@@ -188,6 +209,8 @@ class Floor:
             for name in row.acts:
                 acts += _MAKE[name](self, p)
             self._enter(row.next, event, p)
+        if p.stir:
+            self._m.stirred_ms = p.t_ms
         return acts
 
     def wait_ms(self, p: Percept) -> int:
@@ -223,6 +246,17 @@ class Floor:
         if not p.voice or p.overlap is None:
             return False
         return not self._m.tolerated or p.overlap.p_interruption >= self.policy.cut_in
+
+    def _stir(self, p: Percept) -> bool:
+        """Something begins now: what has been there for a while, or has just turned out to be
+        nothing, is none of the user's."""
+        m, policy = self._m, self.policy
+        begins = p.stir and p.t_ms - m.stirred_ms > policy.stir_gap_ms
+        return begins and not m.tolerated and p.t_ms - m.lifted_ms > policy.stir_again_ms
+
+    def _calm(self, p: Percept) -> bool:
+        gone = not p.stir and p.t_ms - self._m.stirred_ms >= self.policy.stir_gap_ms
+        return gone or p.t_ms - self._m.overlap_since_ms >= self.policy.stir_ms
 
     def _offset(self, p: Percept) -> bool:
         return self._quiet(p) >= self.policy.offset_ms
@@ -382,6 +416,10 @@ class Floor:
         self._m.waits_for_turn = done or (near_end and bool(p.text))
         return [Unduck("turn" if self._m.waits_for_turn else "aside")]
 
+    def _make_lift(self, p: Percept) -> list[Act]:
+        self._m.lifted_ms = p.t_ms
+        return [Unduck("nothing")]
+
     def _make_yield(self, p: Percept) -> list[Act]:
         reply, self._m.committed = self._m.committed, -1
         return [Yield(reply, "application" if p.stop else "user")]
@@ -390,7 +428,7 @@ class Floor:
 
     def _enter(self, state: State, event: Event, p: Percept) -> None:
         m = self._m
-        if state in (State.OVERLAP, State.HELD) and self.state is not state:
+        if state in _OVER_AGENT and self.state not in _OVER_AGENT:
             m.overlap_since_ms = p.t_ms
         if event is Event.CUT_IN:
             self._note_cut_in()
@@ -453,6 +491,14 @@ _EVENTS: dict[State, tuple[tuple[Event, _Question], ...]] = {
         (Event.DONE, Floor._done),
         (Event.CUT_IN, Floor._cut_in_late),
         (Event.ONSET, Floor._fresh_onset),
+        (Event.STIR, Floor._stir),
+    ),
+    State.ALERT: (
+        (Event.STOP, Floor._stop),
+        (Event.DONE, Floor._done),
+        (Event.CUT_IN, Floor._cut_in_late),
+        (Event.ONSET, Floor._fresh_onset),
+        (Event.CALM, Floor._calm),
     ),
     State.OVERLAP: (
         (Event.STOP, Floor._stop),
@@ -470,5 +516,6 @@ _MAKE: dict[str, Callable[[Floor, Percept], list[Act]]] = {
     "backchannel": Floor._make_backchannel,
     "duck": Floor._make_duck,
     "unduck": Floor._make_unduck,
+    "lift": Floor._make_lift,
     "yield": Floor._make_yield,
 }

@@ -29,6 +29,10 @@ class Percept:
     voice: bool = False
     """A user's voice sounds now (the agent's own echo discounted, no hangover)."""
 
+    stir: bool = False
+    """A sound is there that may turn out to be a voice: louder than what was before, and not our
+    own. Comes before ``voice``, and is often wrong."""
+
     silence_ms: int = 0
     """Since the user's voice really ended, which a detector notices late; 0 while it sounds. What
     is not known (0) counts from the last percept with a voice."""

@@ -70,6 +70,12 @@ class FloorPolicy:
     """Longest extra wait for a recogniser that has told no words at all of a sound: whatever was
     said in it is not to be lost."""
 
+    stir_ms: int = 200
+    """A sound that may be the user's lowers the agent for so long, if no voice is found in it."""
+    stir_gap_ms: int = 100
+    """Without it for so long it is over, and the next one begins anew."""
+    stir_again_ms: int = 1000
+    """After one that was nothing, for so long only a voice lowers the agent."""
     decide_ms: int = 1000
     """An overlap is decided within this time."""
     release_ms: int = 180

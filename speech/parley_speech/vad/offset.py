@@ -37,10 +37,13 @@ class Offset:
         self._peak = SILENCE_DBFS
         self._quiet_ms = 0  # since a frame sounded
         self._unvoiced_ms = 0  # since the detector last held
+        self.level_dbfs = SILENCE_DBFS
+        """Of the last frame."""
 
     def push(self, frame: Pcm, voice: bool) -> int:
         """One microphone frame (320,) and whether the detector holds; silence in ms, 0 in voice."""
-        level = max(level_dbfs(frame), QUIETEST_DBFS)
+        self.level_dbfs = level_dbfs(frame)
+        level = max(self.level_dbfs, QUIETEST_DBFS)
         self._background = min(level, self._background + RISE_DB)
         if voice:
             self._peak = max(level, self._peak - PEAK_FALL_DB)
