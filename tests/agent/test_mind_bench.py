@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import groupby
 from pathlib import Path
 
-import httpx
+import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from parley.bench import mind
 from parley.bench.figures import Figure, Goal
@@ -78,6 +83,24 @@ async def test_the_fake_stops_when_its_caller_leaves():
 # --- instruments --------------------------------------------------------------------------------
 
 
+Answer = Callable[[web.Request], web.Response]
+
+
+@asynccontextmanager
+async def counts_of(answer: Answer) -> AsyncIterator[Metrics]:
+    """Of a server that answers so."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        assert request.headers["accept-encoding"] == "identity"
+        return answer(request)
+
+    app = web.Application()
+    app.router.add_get("/metrics", handle)
+    app.router.add_get("/metrics/", handle)
+    async with TestServer(app) as server, aiohttp.ClientSession() as client:
+        yield Metrics(client, str(server.make_url("/v1")))
+
+
 async def test_counters_are_summed_over_labels():
     page = (
         "# HELP vllm:num_requests_running x\n"
@@ -85,13 +108,7 @@ async def test_counters_are_summed_over_labels():
         'vllm:num_requests_running{engine="1",model_name="a"} 1.0\n'
         "python_gc 9\nvllm:prefix_cache_hits_total 1.5e3\n"
     )
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        assert request.url.path == "/metrics"
-        return httpx.Response(200, text=page)
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        metrics = Metrics(client, "http://model/v1")
+    async with counts_of(lambda _: web.Response(text=page)) as metrics:
         assert (await metrics.read())["vllm:prefix_cache_hits_total"] == 1500
 
 
@@ -99,17 +116,17 @@ async def test_counters_are_summed_over_labels():
 async def test_running_requests_are_asked_for_alone_where_the_server_can(filtered: bool):
     asked: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(str(request.url.path))
-        if request.url.path == "/metrics/":
-            assert request.url.params["name[]"] == "vllm:num_requests_running"
+    def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        if request.path == "/metrics/":
+            assert request.query["name[]"] == "vllm:num_requests_running"
             if not filtered:
-                return httpx.Response(404)
+                return web.Response(status=404)
         page = 'vllm:num_requests_running{engine="0"} 2\nvllm:num_requests_running{engine="1"} 1'
-        return httpx.Response(200, text=page)
+        return web.Response(text=page)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        assert await Metrics(client, "http://model/v1").running() == 3
+    async with counts_of(answer) as metrics:
+        assert await metrics.running() == 3
     assert asked == (["/metrics/"] if filtered else ["/metrics/", "/metrics"])
 
 
@@ -228,22 +245,24 @@ def test_a_part_that_fails_is_told_of_and_the_others_go_on(
     done: list[str] = []
 
     async def some(url: str, *_: object) -> list[Figure]:
+        assert gc.get_freeze_count(), "what was there before is not collected while it measures"
         return [Figure("abort", url, samples=(1.0,))]
 
     async def none(url: str, *_: object) -> list[Figure]:
-        raise httpx.ConnectError("the server has gone")
+        raise aiohttp.ServerDisconnectedError("the server has gone")
 
     monkeypatch.setattr(mind, "PARTS", ("latency", "aborts"))
     monkeypatch.setattr(mind.mind_latency, "added", none)
     monkeypatch.setattr(mind.mind_latency, "aborts", some)
     progress = mind.Progress(done=done.append)
     result = mind.run(tmp_path, url="http://there/v1", quick=True, progress=progress)
+    assert not gc.get_freeze_count()
     assert [f.what for f in result.figures] == ["http://there/v1"]
     assert list(result.failed) == ["latency"] and "has gone" in result.failed["latency"]
     assert any(line.startswith("latency failed") for line in done)
     assert any(line.startswith("aborts took") for line in done)
     page = write(tmp_path, result)[-1].read_text()
-    assert "latency failed: ConnectError: the server has gone" in page
+    assert "latency failed: ServerDisconnectedError: the server has gone" in page
 
 
 def test_the_interval_of_a_share_is_wilsons():

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 
@@ -46,7 +47,7 @@ async def started(url: str, **options: Any) -> VllmMind:
 
 @pytest.fixture
 async def metrics(vllm_url: str) -> AsyncIterator[Metrics]:
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with aiohttp.ClientSession() as client:
         yield Metrics(client, vllm_url)
 
 

@@ -7,10 +7,10 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from itertools import cycle, permutations
 
 import aiohttp
-import httpx
 
 from parley.bench.figures import Figure, Goal
 from parley.bench.mind_server import Metrics
@@ -22,6 +22,8 @@ from parley.minds.vllm_messages import messages
 ADDED_MS = 3.0
 ABORT_MS = 50.0
 CALLS = (1, 8)
+WARM_UP = 3
+"""Rounds that fill caches and pools."""
 STAGES = (1, 2, 4, 8)
 """Deltas after which a reply is thrown away."""
 GIVE_UP_S = 10.0
@@ -43,56 +45,58 @@ Tell = Callable[[str], None]
 
 async def added(url: str, rounds: int, tell: Tell) -> list[Figure]:
     """Time to the first text, ours less a bare streaming request's: the difference of their medians
-    in each round, both sent to the same server in turn, with the same library for HTTP."""
+    in each round, both sent to the same server in turn, with the same library for HTTP. Beside
+    it, the same difference of bare requests to other bare requests of that round: what the
+    machine makes of nothing."""
     mind = VllmMind(VllmOptions(base_url=url, temperature=0.0, max_tokens=16))
     await mind.start()
     try:
-        return [await _added(mind, url, calls, rounds, tell) for calls in CALLS]
+        return [figure for n in CALLS for figure in await _added(mind, url, n, rounds, tell)]
     finally:
         await mind.aclose()
 
 
-async def _added(mind: VllmMind, url: str, calls: int, rounds: int, tell: Tell) -> Figure:
+async def _added(mind: VllmMind, url: str, calls: int, rounds: int, tell: Tell) -> list[Figure]:
     sessions = [mind.session() for _ in range(calls)]
-    differences: list[float] = []
-    bare_ms: list[float] = []
-    ours_ms: list[float] = []
     asked = json.dumps(_bare_body(mind)).encode()
-    whole = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(timeout=whole) as client:
+    took: dict[str, list[float]] = {"bare": [], "again": [], "ours": []}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as client:
 
-        async def bare() -> float:
-            return await _bare_first_ms(client, f"{url}/chat/completions", asked)
-
-        async def ours(n: int) -> float:
+        async def first_ms(arm: str, n: int) -> float:
+            if arm != "ours":
+                return await _bare_first_ms(client, f"{url}/chat/completions", asked)
             reply = sessions[n].reply(_engine_asks(QUESTION))
             assert isinstance(reply, SpeculativeReply)
             return await _first_ms(reply)
 
-        for number in range(rounds + 3):  # the first three fill caches and pools
-            arms: list[Callable[[], Awaitable[list[float]]]] = [
-                lambda: asyncio.gather(*(bare() for _ in range(calls))),
-                lambda: asyncio.gather(*(ours(n) for n in range(calls))),
-            ]
-            order = (0, 1) if number % 2 else (1, 0)
-            took = {which: statistics.median(await arms[which]()) for which in order}
-            if number >= 3:
-                bare_ms.append(took[0])
-                ours_ms.append(took[1])
-                differences.append(took[1] - took[0])
-            tell(f"first text, {calls} at a time: {number + 1} of {rounds + 3}")
+        orders = cycle(permutations(took))
+        for number in range(rounds + WARM_UP):
+            for arm in next(orders):
+                each = await asyncio.gather(*(first_ms(arm, n) for n in range(calls)))
+                if number >= WARM_UP:
+                    took[arm].append(statistics.median(each))
+            tell(f"first text, {calls} at a time: {number + 1} of {rounds + WARM_UP}")
     for session in sessions:
         await session.aclose()
-    return Figure(
-        f"added_{calls}",
-        f"first text later than of a bare request, {calls} at a time",
-        samples=tuple(differences),
-        goals=(Goal("p50", ADDED_MS, "+3 ms"),),
-        notes=(
-            f"bare {statistics.median(bare_ms):.1f} ms, ours {statistics.median(ours_ms):.1f} ms "
-            f"(medians of {rounds} rounds)",
+    bare, again, ours = (tuple(took[arm]) for arm in ("bare", "again", "ours"))
+    later = f"first text later than of a bare request, {calls} at a time"
+    return [
+        Figure(
+            f"added_{calls}",
+            later,
+            samples=_less(ours, bare),
+            goals=(Goal("p50", ADDED_MS, "+3 ms"),),
+            notes=(
+                f"bare {statistics.median(bare):.1f} ms, ours {statistics.median(ours):.1f} ms "
+                f"(medians of {rounds} rounds)",
+            ),
         ),
-    )
+        Figure(f"added_{calls}_null", "... and another bare request's", samples=_less(again, bare)),
+    ]
+
+
+def _less(these: Sequence[float], those: Sequence[float]) -> tuple[float, ...]:
+    return tuple(a - b for a, b in zip(these, those, strict=True))
 
 
 def _engine_asks(context: Context) -> Context:
@@ -147,7 +151,7 @@ async def aborts(url: str, times: int, tell: Tell) -> list[Figure]:
     await mind.start()
     took: list[float | None] = []
     sent: list[float | None] = []
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with aiohttp.ClientSession() as client:
         metrics = Metrics(client, url)
         await _one_abort(mind, metrics, 1)
         before = _held()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
+import aiohttp
 
 from parley.bench.figures import Figure, Goal
 from parley.bench.mind_server import Metrics
@@ -75,7 +75,7 @@ async def hits(
     await mind.start()
     shares: list[float] = []
     prompts = 0.0
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with aiohttp.ClientSession() as client:
         metrics = Metrics(client, url)
         for number in range(calls):
             tell(f"prefix cache: call {number + 1} of {calls}")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import aiohttp
 
 SCRIPT = Path("scripts/vllm_cpu.py")
 _SAMPLE = re.compile(r"^(vllm:\w+)(?:\{[^}]*\})?\s+(\S+)$", re.MULTILINE)
@@ -61,24 +61,28 @@ def vllm(url: str | None, log: Path, tell: Callable[[str], None] = lambda _: Non
 
 
 RUNNING = "vllm:num_requests_running"
+PLAIN = {"Accept-Encoding": "identity"}
+"""Packing a page takes the server longer than sending it."""
 
 
 class Metrics:
     """vLLM's own counts, by name, summed over labels."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
+    def __init__(self, client: aiohttp.ClientSession, url: str) -> None:
         self._client = client
         self._url = f"{url.rstrip('/').removesuffix('/v1')}/metrics"
 
     async def read(self) -> dict[str, float]:
-        return _counts((await self._client.get(self._url)).text)
+        async with self._client.get(self._url, headers=PLAIN) as answer:
+            return _counts(await answer.text())
 
     async def running(self) -> float:
         """Of all samples, this one alone: writing the whole page down takes vLLM 20 ms and more,
         in which it does nothing else, not even notice that somebody has left. The filter is
         prometheus_client's, whose page vLLM has below ``/metrics/``."""
-        answer = await self._client.get(f"{self._url}/", params={"name[]": RUNNING})
-        found = _counts(answer.text) if answer.status_code == 200 else {}
+        where, alone = f"{self._url}/", {"name[]": RUNNING}
+        async with self._client.get(where, params=alone, headers=PLAIN) as answer:
+            found = _counts(await answer.text()) if answer.status == 200 else {}
         return found[RUNNING] if RUNNING in found else (await self.read())[RUNNING]
 
 
