@@ -38,6 +38,13 @@ def test_a_guess_goes_behind_a_reply_and_ends_early():
     assert json.loads(json.dumps(wanted))["priority"] == 0, "a plain number on the wire"
 
 
+def test_tokens_are_counted_all_along_only_where_the_answer_may_be_thrown_away():
+    """Counts in every chunk make the server slower."""
+    wanted, guessed = body(Ask(urgent=True)), body(Ask(urgent=False))
+    assert wanted["stream_options"] == {"include_usage": True}
+    assert guessed["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+
+
 def test_priorities_are_in_the_order_of_who_waits():
     order = [Priority.JUDGEMENT, Priority.REPLY, Priority.GUESS, Priority.BACKGROUND]
     assert order == sorted(order)
@@ -150,6 +157,22 @@ async def test_a_direction_of_a_heard_reply_stays_in_the_next_prompt():
         )
         first, _, last = (e.body["messages"] for e in fake.completions)
         assert last[:1] == first and [m["content"] for m in last[1:]] == ["Good morning.", "hi"]
+        await session.aclose()
+        await mind.aclose()
+
+
+async def test_a_prompt_is_written_down_once_and_sent_as_it_was_measured():
+    async with fake_openai(models=VLLM) as fake:
+        mind = await started(fake)
+        session = mind.session()
+        written = session.folding.fit(HELLO)
+        asked = session.folding.asked(written)
+        assert session.folding.asked(written) is asked
+        other = session.folding.fit(guess(Context(Cause.USER, (Said("user", "good bye"),))))
+        assert session.folding.asked(other) != asked == session.folding.asked(written)
+        for context in (HELLO, guess()):
+            await text_of(session.reply(context))
+            assert fake.completions[-1].body["messages"] == asked
         await session.aclose()
         await mind.aclose()
 

@@ -51,6 +51,7 @@ class Folding:
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0
         """Items before which no further summary is tried."""
+        self._latest: tuple[Context, list[Message]] | None = None
 
     def fit(self, context: Context) -> Context:
         """The context as it is to be written now. Never blocks."""
@@ -62,10 +63,16 @@ class Folding:
             self._sum_up(context)
         return written
 
+    def asked(self, written: Context) -> list[Message]:
+        """A written context as messages. Those of the latest one are kept: what is measured is
+        sent next."""
+        if self._latest is None or self._latest[0] is not written:
+            self._latest = written, messages(written, self._convention)
+        return self._latest[1]
+
     def size(self, written: Context) -> int:
         """Characters of a written context's prompt."""
-        asked = messages(written, self._convention)
-        return size(asked, tools(written.tools))
+        return size(self.asked(written), tools(written.tools))
 
     def _tokens(self, written: Context) -> int:
         return self.meter.tokens(self.size(written))

@@ -60,7 +60,7 @@ class SpeculationStats:
     resent: int = 0
     continued: int = 0
     tokens_used: int = 0
-    """Of replies that were wanted."""
+    """Of replies that were wanted; of one that was no guess and was cut, none are known."""
     tokens_discarded: int = 0
     """Of replies that were thrown away, and of requests that lost against their second sending."""
 

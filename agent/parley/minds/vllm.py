@@ -26,7 +26,7 @@ from parley.minds.vllm_messages import Message
 from parley.minds.vllm_options import VllmOptions
 from parley.minds.vllm_refusal import unreachable
 from parley.minds.vllm_reply import VllmReply
-from parley.minds.vllm_request import Composer, Served
+from parley.minds.vllm_request import Body, Composer, Served
 from parley_speech.types import EngineUnavailable, Grammar
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class VllmSession:
                 self._stats,
                 on_commit=lambda: self._transcript.heard(context),
             )
-        body = self._compose.reply(written, Ask(urgent=True))
+        body = self._body(written, Ask(urgent=True))
         return VllmReply(self._client, body, self._options, lambda: self._transcript.heard(context))
 
     def grammar(self) -> Grammar | None:
@@ -173,10 +173,13 @@ class VllmSession:
             await self.judge.aclose()
 
     def _leg(self, written: Context, ask: Ask) -> VllmReply:
-        leg = VllmReply(self._client, self._compose.reply(written, ask), self._options)
+        leg = VllmReply(self._client, self._body(written, ask), self._options)
         if not ask.said and not written.said:
             self._measured = leg, self.folding.size(written)
         return leg
+
+    def _body(self, written: Context, ask: Ask) -> Body:
+        return self._compose.reply(written, ask, self.folding.asked(written))
 
     def _measure(self) -> None:
         """Learns from the latest request how long this call's words are in tokens."""
@@ -184,7 +187,7 @@ class VllmSession:
             leg, size = self._measured
             self.folding.meter.note(size, leg.usage.prompt_tokens)
 
-    def _judgement(self, context: Context) -> dict[str, object]:
+    def _judgement(self, context: Context) -> Body:
         return self._compose.judgement(self._transcript.written(context))
 
     async def _complete(self, asked: list[Message], context: Context, max_tokens: int) -> str:

@@ -3,7 +3,7 @@
 vLLM takes more than OpenAI's protocol has, and what it takes is used only where the server is
 vLLM: a priority (``--scheduling-policy priority``; lower goes first, and without that flag it is
 ignored), a salt that keeps one call's cached prompt from being probed by another one, counts of
-tokens in every chunk, and the continuation of a message.
+tokens in every chunk of a guess, and the continuation of a message.
 """
 
 from __future__ import annotations
@@ -49,15 +49,20 @@ class Composer:
         salted = served.vllm and options.isolate_cache
         self._salt = secrets.token_urlsafe(16) if salted else ""
 
-    def reply(self, written: Context, ask: Ask) -> Body:
-        body = self._body(messages(written, self._options.convention), written)
+    def reply(self, written: Context, ask: Ask, asked: list[Message] | None = None) -> Body:
+        """``asked``: the context's messages, where they are at hand."""
+        if asked is None:
+            asked = messages(written, self._options.convention)
+        body = self._body(asked, written)
         if ask.max_tokens is not None:
             body["max_tokens"] = min(ask.max_tokens, self._options.max_tokens)
         if self._served.vllm:
             body["priority"] = Priority.REPLY if ask.urgent else Priority.GUESS
+            if not ask.urgent:  # it may be thrown away, and what it has cost is to be known
+                body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         if said := written.said + ask.said:
             begun: Message = {"role": "assistant", "content": said}
-            body["messages"] = [*messages(written, self._options.convention), begun]
+            body["messages"] = [*asked, begun]
             body |= {"add_generation_prompt": False, "continue_final_message": True}
         return {**body, **self._options.extra_body}
 
@@ -86,7 +91,7 @@ class Composer:
             body["tools"] = tools(context.tools)
             body["tool_choice"] = context.tool_choice
         if self._served.vllm:
-            body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+            body["stream_options"] = {"include_usage": True}
         if self._salt:
             body["cache_salt"] = self._salt
         return body

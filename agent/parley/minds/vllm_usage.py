@@ -1,8 +1,10 @@
 """What an answer cost, as the server counts it: tokens of the prompt and tokens made.
 
-vLLM puts its counts into every chunk (``stream_options.continuous_usage_stats``), so the tokens of
-an answer that is thrown away in its middle are known too. Chunks must not be counted instead: one
-may carry several tokens.
+For a guess, vLLM puts its counts into every chunk (``stream_options.continuous_usage_stats``), so
+the tokens of one that is thrown away in its middle are known too. Chunks must not be counted
+instead: one may carry several tokens. The counts cost the server time: with eight callers at once
+the first words of all come a millisecond later. So a reply that somebody waits for is told its
+counts at its end, and one that is cut before that has none.
 """
 
 from __future__ import annotations
