@@ -30,6 +30,7 @@ from livekit.protocol.agent_dispatch import RoomAgentDispatch
 from livekit.protocol.room import RoomConfiguration
 from rich.console import Console
 
+from .leash import leashed
 from .server_binary import ServerUnavailable, ensure_server
 
 __all__ = ["LiveKitServer", "ServerCrashed", "ServerUnavailable", "make_token"]
@@ -48,16 +49,6 @@ STOP_STEPS = (
     (signal.SIGTERM, 3.0),
     (getattr(signal, "SIGKILL", signal.SIGTERM), 3.0),
 )
-
-# Runs argv[2:] so that the kernel ends it with the process that started it (Linux). A wrapper and
-# no preexec_fn: code between fork and exec can deadlock in a process with threads. A parent that
-# died before prctl took effect is noticed by its id.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 Kind = Literal["standard", "egress", "ingress", "sip", "agent"]
 
@@ -211,17 +202,7 @@ class LiveKitServer:
                 config.unlink()  # it holds the secret, and the server has read it
 
     async def _launch(self, program: Path, config: Path) -> None:
-        command = [str(program), "--config", str(config)]
-        if sys.platform == "linux":
-            command = [
-                sys.executable,
-                "-I",
-                "-S",
-                "-c",
-                _DIE_WITH_PARENT,
-                str(os.getpid()),
-                *command,
-            ]
+        command = leashed([str(program), "--config", str(config)])
         with self.log_file.open("ab") as output:
             # A session of its own: Ctrl-C in a terminal reaches us, and we stop it in order.
             self._process = await asyncio.create_subprocess_exec(

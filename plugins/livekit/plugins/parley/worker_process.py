@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from livekit.plugins.parley.leash import leashed
+
 READY = "parley: ready"
 """The line that a worker prints once LiveKit may send it calls."""
 
@@ -53,8 +55,7 @@ class WorkerProcess:
     async def __aenter__(self) -> Self:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *self._arguments,
+            *leashed([sys.executable, *self._arguments]),
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
