@@ -191,6 +191,23 @@ def test_a_nod_is_an_aside_and_nothing_is_lost_or_repeated() -> None:
     virtually(scenario)
 
 
+def test_words_below_trust_tell_a_little_about_the_end_of_the_turn_and_are_not_told() -> None:
+    async def scenario() -> None:
+        async with Call(["hours"], doubted=frozenset({0})) as call:
+            call.mind.sure = 1.0
+            call.recognizer.partials = False
+            await call.says(0.5)
+            await call.until(lambda: call.engine._percept().unclear)
+            percept = call.engine._percept()
+            assert (percept.text, percept.completeness) == ("", FloorPolicy().doubted_complete)
+            call.mind.sure = 0.2
+            assert call.engine._percept().completeness is None, "nor do they hold the answer up"
+            await call.until(lambda: call.turns)
+        assert call.turns == [""]
+
+    virtually(scenario)
+
+
 def test_a_soft_sound_lowers_the_agent_for_a_moment_and_means_nothing() -> None:
     """A rustle that the detector takes for no voice."""
 

@@ -167,6 +167,35 @@ def test_words_that_were_not_clear_are_asked_for_soon_only_of_a_finished_voice()
     assert asked_ms(0.05) > policy.nothing_ms
 
 
+@given(st.floats(0.0, 1.0), P, HABIT)
+def test_words_in_doubt_never_lengthen_a_wait_nor_shorten_it_as_much_as_sure_ones(
+    words: float, sound: float | None, habit: float | None
+) -> None:
+    policy = FloorPolicy()
+    doubted = policy.wait_ms(policy.doubted(words), sound, habit)
+    assert doubted <= policy.wait_ms(None, sound, habit)
+    if words > 0.5:
+        assert doubted >= policy.wait_ms(words, sound, habit)
+
+
+def test_unclear_words_that_would_be_complete_are_asked_for_sooner() -> None:
+    def asked_ms(completeness: float | None) -> int:
+        floor = Floor(FloorPolicy(no_input_ms=None))
+        for t in range(TICK, 6000, TICK):
+            voice = t <= 600
+            p = Percept(
+                t, voice=voice, voiced_ms=min(t, 600), unclear=not voice,
+                finality=None if voice else 0.4, completeness=None if voice else completeness,
+            )  # fmt: skip
+            if any(isinstance(act, A.Commit) for act in floor.step(p)):
+                return t - 600
+        raise AssertionError("nobody asked")
+
+    policy = FloorPolicy()
+    assert asked_ms(policy.doubted(1.0)) + 500 < asked_ms(None)
+    assert asked_ms(policy.doubted(0.2)) == asked_ms(None)
+
+
 def test_a_pause_inside_a_turn_discards_the_speculation() -> None:
     sounds = [TALK, UserSound(TALK.end_ms + 400, 600, "talk", "number five")]
     w = World(sounds, make_ms=0, reply_ms=500).run(8000)

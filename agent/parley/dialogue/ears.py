@@ -135,8 +135,9 @@ class Ears:
         """Voice since the words were last taken."""
         self.open_speech = True
         """No grammar says which words may come."""
-        self.unclear = False
-        """Since the words were last taken, some were heard that are below trust."""
+        self.doubted = ""
+        """What was last heard below trust since the words were taken. Not to be told as the user's
+        words."""
 
     # --- a frame -------------------------------------------------------------------------------
 
@@ -245,7 +246,12 @@ class Ears:
         if self.policy.trusts(h.text, h.confidence):
             self._finals.append(text)
         else:
-            self.unclear = True
+            self.doubted = h.text
+
+    @property
+    def unclear(self) -> bool:
+        """Since the words were last taken, some were heard that are below trust."""
+        return bool(self.doubted)
 
     @property
     def text(self) -> str:
@@ -281,7 +287,7 @@ class Ears:
             self._taken[u] = f"{self._taken.get(u, '')} {seen}".strip()
         self._finals.clear()
         self._partial = ""
-        self.unclear = False
+        self.doubted = ""
         self.voiced_ms = 0
         return text
 

@@ -257,8 +257,7 @@ class Engine:
 
     def _percept(self) -> Percept:
         text = self._ears.text
-        believed = bool(text) and self._ears.believed
-        completeness = self._mind.completeness(text) if believed else None
+        completeness = self._completeness(text)
         number, sound, remaining_ms = self.replies.in_hand()
         return Percept(
             t_ms=self.t_ms,
@@ -280,6 +279,13 @@ class Engine:
             request=self._requests[0].cause if self._requests else None,
             stop=self._stop,
         )
+
+    def _completeness(self, text: str) -> float | None:
+        """P(finished) by the words; by those that are in doubt, too, as far as they can tell."""
+        words = text or self._ears.doubted
+        p = self._mind.completeness(words) if words else None
+        sure = bool(text) and self._ears.believed
+        return p if sure or p is None else self.floor.policy.doubted(p)
 
     def _overlap(self, text: str) -> OverlapEvidence | None:
         """Of the sound, and of the words where the mind has an opinion about them."""

@@ -215,7 +215,7 @@ class Floor:
 
     def wait_ms(self, p: Percept) -> int:
         """Silence after which the turn would be over, by what is known now."""
-        completeness = p.completeness if p.text else None
+        completeness = p.completeness if p.text or p.unclear else None
         habit_ms = self._m.habit.mean_ms
         return self.policy.wait_ms(completeness, p.finality, habit_ms, unjudged=p.unjudged)
 

@@ -50,7 +50,8 @@ class Percept:
     """Words were heard in it that the recogniser is not sure enough of to tell them."""
 
     completeness: float | None = None
-    """P(the user's turn is finished | ``text``) by grammar or model; None: no opinion."""
+    """P(the user's turn is finished | ``text``, or the words that are not clear) by grammar or
+    model; None: no opinion."""
 
     finality: float | None = None
     """P(the user's turn is finished | how the voice sounded before this silence); None while it

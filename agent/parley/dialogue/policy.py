@@ -64,8 +64,12 @@ class FloorPolicy:
     """Voice without words longer than this is a turn all the same: the mind asks again."""
     unclear_ms: int = 300
     """... voice with words that the recogniser does not trust. A "no" is about as long."""
-    unclear_wait_ms: int = 300
+    unclear_wait_ms: int = 160
     """Silence after those, at least, before the mind asks again."""
+    doubted_complete: float = 0.69
+    """What words that are below trust count for, at most, when they would be a complete turn: two
+    nats. Whatever was said, a match is seldom complete by chance. That one is incomplete tells
+    nothing. Less than ``likely``: nobody should prepare an answer to them."""
     owed_words_ms: int = 3000
     """Longest extra wait for a recogniser that has told no words at all of a sound: whatever was
     said in it is not to be lost."""
@@ -94,6 +98,10 @@ class FloorPolicy:
     nod_after_ms: int | None = None
     """Voice in one turn after which the agent may nod ("mhm") at a pause; None: never."""
     nod_text: str = "mhm"
+
+    def doubted(self, completeness: float) -> float | None:
+        """P(finished) by words that may be wrong, given what it would be if they were right."""
+        return min(completeness, self.doubted_complete) if completeness > 0.5 else None
 
     def evidence(
         self, completeness: float | None, finality: float | None, *, unjudged: bool = False
