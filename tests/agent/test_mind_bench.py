@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from parley.bench import mind
+from parley.bench import mind, mind_latency
 from parley.bench.figures import Figure, Goal
 from parley.bench.mind_calibration import Point, curve
 from parley.bench.mind_examples import MEANINGS, tiny
@@ -128,6 +128,18 @@ async def test_running_requests_are_asked_for_alone_where_the_server_can(filtere
     async with counts_of(answer) as metrics:
         assert await metrics.running() == 3
     assert asked == (["/metrics/"] if filtered else ["/metrics/", "/metrics"])
+
+
+async def test_what_is_added_stands_beside_what_the_machine_makes_of_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(mind_latency, "WARM_UP", 0)
+    async with fake_model() as fake:
+        figures = await mind_latency.added(fake.url, 1, lambda _: None)
+    assert [f.name for f in figures] == ["added_1", "added_1_null", "added_8", "added_8_null"]
+    assert [f.n for f in figures] == [1] * 4
+    assert [bool(f.goals) for f in figures] == [True, False] * 2
+    assert fake.asked == 3 * (1 + 8), "a bare one, another bare one, ours"
 
 
 def test_without_a_server_it_says_where_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
