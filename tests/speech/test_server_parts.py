@@ -38,6 +38,7 @@ CLIENT = st.one_of(
         pace=st.sampled_from(["taken", "clock"]),
         text=st.text(max_size=50),
         end=st.booleans(),
+        opened=st.booleans(),
     ),
     st.builds(wire.Text, id=IDS, text=st.text(max_size=200)),
     st.builds(wire.Flush, id=IDS),
@@ -237,6 +238,29 @@ async def test_a_drain_tells_who_waits_and_ends_with_the_last() -> None:
             pass
     holder.leave.set()
     await asyncio.wait_for(drained, 20)
+
+
+async def test_a_slot_that_is_free_can_be_taken_at_once() -> None:
+    slots = Admission(1, waiting=1, patience_s=60)
+    slots.open()
+    first, second, third = slots.slot(), slots.slot(), slots.slot()
+    assert first.at_once()
+    assert first.at_once()  # it has it
+    assert slots.speaking == 1
+    assert not second.at_once()
+
+    async def holds_the_second() -> None:
+        async with second:
+            assert slots.speaking == 1
+
+    async with first as waited_ms:
+        assert waited_ms == 0
+        waiting = asyncio.create_task(holds_the_second())
+        await until(lambda: slots.waiting == 1)
+        with pytest.raises(ServerBusy, match="all slots"):
+            third.at_once()
+    await waiting
+    assert (slots.speaking, first.held, second.held) == (0, False, False)
 
 
 async def test_before_the_voices_are_loaded_nobody_is_let_in() -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 from speech_servers import InLoop, serving, talking, until
-from tone_voice import PAUSE, WORD, ToneVoice, read, text_of
+from tone_voice import PAUSE, WORD, ToneStream, ToneVoice, read, text_of
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from parley_speech.server import protocol as wire
@@ -59,6 +59,54 @@ async def test_one_message_can_be_a_whole_utterance(server: InLoop) -> None:
         await talk.send(wire.Open(id=0, text="w1 w2", end=True, ahead_ms=60_000))
         heard = await talk.until_last(0)
     assert [word[0] for word in heard.words] == ["w1", "w2"]
+
+
+async def test_who_does_not_want_to_know_of_his_slot_is_not_told(server: InLoop) -> None:
+    async with talking(server.url) as talk:
+        await talk.send(wire.Open(id=0, text="w1", end=True, opened=False))
+        await talk.send(wire.Open(id=1, text="w2", end=True))
+        await talk.until_last(0, 1)
+    assert talk.of(0).opened is None
+    assert talk.of(1).opened is not None
+    assert [word[0] for word in talk.of(0).words] == ["w1"]
+
+
+async def test_what_is_opened_and_cancelled_in_one_go_leaves_nothing(
+    server: InLoop, tone: ToneVoice
+) -> None:
+    async with talking(server.url) as talk:
+        for number in range(20):  # five times the slots
+            await talk.send(wire.Open(id=number, text="w1 w2", end=True), wire.Cancel(id=number))
+        await talk.until_last(*range(20))
+    assert all(not isinstance(talk.of(n).last, wire.Error) for n in range(20))
+    assert tone.open == 0
+    assert server.service.admission.speaking == 0
+
+
+async def test_an_engine_that_refuses_the_text_of_an_open_frees_its_slot(tone: ToneVoice) -> None:
+    class Refuses(ToneVoice):
+        def stream(self, *, speed: float = 1.0, instructions: str = "") -> ToneStream:
+            if instructions == "fail":
+                raise RuntimeError("no voice today")
+            stream = super().stream(speed=speed, instructions=instructions)
+            if instructions == "full":
+                stream.push = self._full  # type: ignore[method-assign]
+            return stream
+
+        def _full(self, text: str) -> None:
+            raise OverflowError(f"{len(text)} characters are too many")
+
+    voice = Refuses()
+    async with serving({"refuses": voice}, max_calls=1) as server, talking(server.url) as talk:
+        await talk.send(wire.Open(id=0, text="w1", end=True, instructions="fail"))
+        await talk.until_last(0)
+        await talk.send(wire.Open(id=1, text="w1", end=True, instructions="full"))
+        await talk.until_last(1)
+        await talk.send(wire.Open(id=2, text="w1", end=True))
+        await talk.until_last(2)
+        codes = [getattr(talk.of(n).last, "code", None) for n in range(3)]
+        assert codes == ["voice_failed", "text_too_long", None]
+        assert (voice.open, server.service.admission.speaking) == (0, 0)
 
 
 async def test_audio_comes_before_the_text_is_complete(server: InLoop) -> None:

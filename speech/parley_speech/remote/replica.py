@@ -104,6 +104,7 @@ class Replica:
             instructions=self._manner.instructions,
             pace="taken",
             ahead_ms=AHEAD_MS,
+            opened=False,
         )
         self._next_id += 1
         utterance = RemoteUtterance(request, stall_s=self._manner.stall_s, wake=self._is_due)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final, Literal
 
 Reason = Literal["full", "loading", "draining"]
@@ -79,28 +77,24 @@ class Admission:
         """Returns when nothing speaks."""
         await self._idle.wait()
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[int]:
-        """Holds a slot; gives how long it was waited for, in ms. Raises ServerBusy."""
-        waited_ms = await self._enter()
-        since = time.monotonic()
-        try:
-            yield waited_ms
-        finally:
-            self._held_s += _MEMORY * (time.monotonic() - since - self._held_s)
-            self._leave()
+    def slot(self) -> Slot:
+        """A new utterance's, not taken yet."""
+        return Slot(self)
 
-    async def _enter(self) -> int:
+    def take(self) -> bool:
+        """Takes a slot where one is free now; whoever got it owes `leave`. Raises ServerBusy when
+        there is none and no room to wait."""
         if self.closed is not None:
             raise self._busy()
         if self.speaking < self.slots and not self._queue:
             self._take()
-            return 0
+            return True
         if len(self._queue) >= self._most_waiting:
             raise self._busy()
-        return await self._wait()
+        return False
 
-    async def _wait(self) -> int:
+    async def wait(self) -> int:
+        """Waits for a slot; gives how long, in ms. Raises ServerBusy."""
         since = time.monotonic()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(waiter)
@@ -111,7 +105,7 @@ class Admission:
             if waiter in self._queue:
                 self._queue.remove(waiter)
             elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._leave()  # the slot came in the same moment: pass it on
+                self._pass_on()  # the slot came in the same moment: pass it on
             if isinstance(error, TimeoutError):
                 raise self._busy() from None
             raise
@@ -121,7 +115,12 @@ class Admission:
         self.speaking += 1
         self._idle.clear()
 
-    def _leave(self) -> None:
+    def leave(self, held_s: float) -> None:
+        """A slot is given back that was held for so long."""
+        self._held_s += _MEMORY * (held_s - self._held_s)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
         self.speaking -= 1
         while self._queue and self.speaking < self.slots:
             waiter = self._queue.popleft()
@@ -139,3 +138,35 @@ class Admission:
             return ServerBusy(self.closed, 1000)
         turn_s = self._held_s * (len(self._queue) + 1) / self.slots
         return ServerBusy("full", min(MAX_RETRY_MS, max(MIN_RETRY_MS, round(turn_s * 1000))))
+
+
+class Slot:
+    """One utterance's slot: ``async with`` waits for it, holds it, and gives how long was waited,
+    in ms. Raises ServerBusy. An utterance that should begin in this very moment asks `at_once`
+    first, and owes the ``async with`` where that says True."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._since: float | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._since is not None
+
+    def at_once(self) -> bool:
+        """Takes it if it is free. Raises ServerBusy."""
+        if self._since is None and self._admission.take():
+            self._since = time.monotonic()
+        return self.held
+
+    async def __aenter__(self) -> int:
+        if self.at_once():
+            return 0
+        waited_ms = await self._admission.wait()
+        self._since = time.monotonic()
+        return waited_ms
+
+    async def __aexit__(self, *_: object) -> None:
+        since, self._since = self._since, None
+        assert since is not None, "it was entered"
+        self._admission.leave(time.monotonic() - since)

@@ -131,6 +131,7 @@ class Connection:
             utterance.push(request.text)
         if request.end:
             utterance.end()
+        utterance.begin()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: self._utterances.pop(utterance.id, None))

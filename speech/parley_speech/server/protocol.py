@@ -79,6 +79,8 @@ class Open(_Message):
     """The first delta, if there is one already."""
     end: Annotated[bool, Field(strict=True)] = False
     """And it is all the text."""
+    opened: Annotated[bool, Field(strict=True)] = True
+    """Whether ``opened`` is to be said; who waits for the sound only is spared a message."""
 
 
 class Text(_Message):
@@ -149,7 +151,7 @@ class Hello(_Message):
 
 
 class Opened(_Message):
-    """The utterance has its slot."""
+    """The utterance has its slot. Not said where ``open`` wanted it unsaid."""
 
     type: Literal["opened"] = "opened"
     id: Id

@@ -68,11 +68,11 @@ class Speech:
         if self._ended or self.cancelled:
             return
         if self.chars + len(text) > self._max_chars:
-            raise TextTooLong(f"an utterance may have {self._max_chars} characters")
+            raise self._too_long()
         self.chars += len(text)
         if self._stream is not None and len(self._parts) == 1:
             self._next_char_base += len(text)
-            self._stream.push(text)
+            self._push(self._stream, text)
         else:
             self._parts[-1].text.append(text)
         self._changed.set()
@@ -159,9 +159,21 @@ class Speech:
         self._next_char_base += len(text)
         self._base = self._made
         self._stream = self._engine()
-        self._stream.push(text)
+        self._push(self._stream, text)
         if part.ended:
             self._stream.end()
+
+    def _push(self, stream: SpeechStream, text: str) -> None:
+        try:
+            stream.push(text)
+        except OverflowError as error:  # far more waits there than is heard
+            raise self._too_long() from error
+
+    def _too_long(self) -> TextTooLong:
+        most = self._max_chars
+        return TextTooLong(
+            f"too much text: at most {most} characters, not much faster than they are heard"
+        )
 
     async def _close_stream(self) -> None:
         stream, self._stream = self._stream, None

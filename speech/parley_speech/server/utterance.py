@@ -62,8 +62,10 @@ class Utterance:
             rate_hz=request.rate_hz,
             max_chars=services.max_chars,
         )
+        self._tells_opened = request.opened
         self._clocked = request.pace == "clock"
         self._playout = Playout(request.rate_hz, ahead_ms=request.ahead_ms, clocked=self._clocked)
+        self._slot = services.admission.slot()
         self._idle = IdleWatch(services.idle_s, self._has_idled)
         self._taken = asyncio.Event()
         self._first_text: float | None = None
@@ -77,6 +79,15 @@ class Utterance:
         self._task = asyncio.create_task(self.run(), name=f"utterance-{self.id}")
         return self._task
 
+    def begin(self) -> None:
+        """The engine starts on the text that is there, where a slot is free: before the task has
+        its turn, which comes after all other messages that have arrived."""
+        try:
+            if self._stopping is None and self._slot.at_once():
+                self._speech.begin()
+        except Exception as error:
+            self._stop(*self._failed(error))
+
     # --- what the client says -----------------------------------------------------------------
 
     def push(self, text: str) -> None:
@@ -85,12 +96,8 @@ class Utterance:
             self._services.first_chunks.awaited(self)
         try:
             self._speech.push(text)
-        except (TextTooLong, OverflowError):
-            limit = self._services.max_chars
-            said = f"too much text: at most {limit} characters, not much faster than they are heard"
-            self._stop(self._error("text_too_long", said), "failed")
-        except Exception as error:  # an engine is a plug-in
-            self._stop(self._error("voice_failed", log_failure(self.voice, error)), "failed")
+        except Exception as error:
+            self._stop(*self._failed(error))
         self._idle.progress()
 
     def flush(self) -> None:
@@ -145,8 +152,6 @@ class Utterance:
                 await self._send(wire.text_of(last), FIRST)
 
     async def _until_end(self) -> tuple[_Last, Outcome]:
-        if self._stopping is not None:
-            return self._stopping
         self._may_cancel = True
         try:
             return await self._speak()
@@ -163,26 +168,41 @@ class Utterance:
 
     async def _speak(self) -> tuple[_Last, Outcome]:
         try:
-            async with self._services.admission.slot() as queued_ms:
-                self._metrics.queued.observe(queued_ms / 1000)
-                opened = wire.text_of(wire.Opened(id=self.id, queued_ms=queued_ms))
-                try:
-                    self._speech.begin()  # it works while this is told
-                    await self._send(opened, FIRST)
-                    await self._pump()
-                finally:
-                    self._may_cancel = False
-                    await self._speech.aclose()
+            if self._stopping is None or self._slot.held:
+                async with self._slot as queued_ms:
+                    await self._say(queued_ms)
         except ClientGone:
             raise
-        except ServerBusy as busy:
-            self._metrics.busy.labels(busy.reason).inc()
-            return wire.Busy(id=self.id, retry_ms=busy.retry_ms, reason=busy.reason), "failed"
-        except NotTaken as error:
-            return self._error("bad_request", str(error)), "failed"
-        except Exception as error:  # an engine is a plug-in: its defects end its utterance only
-            return self._error("voice_failed", log_failure(self.voice, error)), "failed"
+        except Exception as error:
+            return self._failed(error)
         return self._stopping or (self._done(), "done")
+
+    async def _say(self, queued_ms: int) -> None:
+        """Returns or raises when the engine has let go."""
+        self._metrics.queued.observe(queued_ms / 1000)
+        try:
+            if self._stopping is None:
+                self._speech.begin()  # it works while this is told
+                if self._tells_opened:
+                    opened = wire.Opened(id=self.id, queued_ms=queued_ms)
+                    await self._send(wire.text_of(opened), FIRST)
+                await self._pump()
+        finally:
+            self._may_cancel = False
+            await self._speech.aclose()
+
+    def _failed(self, error: Exception) -> tuple[_Last, Outcome]:
+        """What is said of an error. An engine is a plug-in: its defects end its utterance only."""
+        match error:
+            case ServerBusy(reason=reason, retry_ms=retry_ms):
+                self._metrics.busy.labels(reason).inc()
+                return wire.Busy(id=self.id, retry_ms=retry_ms, reason=reason), "failed"
+            case NotTaken():
+                return self._error("bad_request", str(error)), "failed"
+            case TextTooLong():
+                return self._error("text_too_long", str(error)), "failed"
+            case _:
+                return self._error("voice_failed", log_failure(self.voice, error)), "failed"
 
     async def _pump(self) -> None:
         """Engine to socket, no further ahead of the listener than was asked."""

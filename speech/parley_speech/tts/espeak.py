@@ -123,6 +123,8 @@ class _Rendering:
         self._pauses = float(np.interp(settings.rate_wpm, _PAUSE_RATES, _PAUSE_FACTORS))
 
     def at_speed(self, speed: float) -> _Rendering:
+        if speed == 1.0:
+            return self
         rate_wpm = round(self.settings.rate_wpm * speed)
         if rate_wpm not in RATE_WPM:
             least, most = (r / self.settings.rate_wpm for r in (RATE_WPM[0], RATE_WPM[-1]))
@@ -144,7 +146,6 @@ class EspeakStream:
         self._waiting_chars = 0
         self._chunks: deque[AudioChunk] = deque()
         self._waiting_samples = 0
-        self._begun = False  # a chunk was given
         self._waking = False
         self._ended = False
         self._cancelled = False
@@ -207,14 +208,13 @@ class EspeakStream:
         return chunk
 
     def _taken(self) -> AudioChunk:
-        """The next chunk: the very first as it is, then as many as wait and make one of `JOINED`,
-        as each costs whoever hands it on (a message on a network, say). Called with the lock."""
+        """What waits, up to `JOINED`, as each chunk costs whoever hands it on (a message on a
+        network, say). Called with the lock."""
         taken = [self._chunks.popleft()]
         samples = len(taken[0].pcm)
-        while self._begun and self._chunks and samples + len(self._chunks[0].pcm) <= JOINED:
+        while self._chunks and samples + len(self._chunks[0].pcm) <= JOINED:
             taken.append(self._chunks.popleft())
             samples += len(taken[-1].pcm)
-        self._begun = True
         self._waiting_samples -= samples
         if len(taken) == 1:
             return taken[0]
