@@ -21,6 +21,7 @@ from parley.bench.figures import Figure, Goal
 from parley.bench.mind_calibration import Point, curve
 from parley.bench.mind_examples import MEANINGS, tiny
 from parley.bench.mind_fake import ANSWER, fake_model
+from parley.bench.mind_machine import Stolen
 from parley.bench.mind_prefix import _speak
 from parley.bench.mind_report import MindRun, as_json, cells, table, write
 from parley.bench.mind_server import Metrics, ServerUnavailable, vllm
@@ -140,6 +141,15 @@ async def test_what_is_added_stands_beside_what_the_machine_makes_of_nothing(
     assert [f.n for f in figures] == [1] * 4
     assert [bool(f.goals) for f in figures] == [True, False] * 2
     assert fake.asked == 3 * (1 + 8), "a bare one, another bare one, ours"
+
+
+def test_what_the_host_takes_is_told(tmp_path: Path):
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  100 0 50 800 0 0 0 50 7 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
+    stolen = Stolen(stat)
+    stat.write_text("cpu  160 0 60 810 0 0 0 70 90 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
+    assert stolen.note() == "the host took 20.0% of the processors' time"
+    assert "not known" in Stolen(tmp_path / "missing").note()
 
 
 def test_without_a_server_it_says_where_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

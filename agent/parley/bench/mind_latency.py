@@ -13,6 +13,7 @@ from itertools import cycle, permutations
 import aiohttp
 
 from parley.bench.figures import Figure, Goal
+from parley.bench.mind_machine import Stolen
 from parley.bench.mind_server import Metrics
 from parley.minds.base import Cause, Context, Said, TextDelta
 from parley.minds.speculation import SpeculativeReply
@@ -60,6 +61,7 @@ async def _added(mind: VllmMind, url: str, calls: int, rounds: int, tell: Tell) 
     sessions = [mind.session() for _ in range(calls)]
     asked = json.dumps(_bare_body(mind)).encode()
     took: dict[str, list[float]] = {"bare": [], "again": [], "ours": []}
+    stolen = Stolen()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as client:
 
         async def first_ms(arm: str, n: int) -> float:
@@ -89,6 +91,7 @@ async def _added(mind: VllmMind, url: str, calls: int, rounds: int, tell: Tell) 
             notes=(
                 f"bare {statistics.median(bare):.1f} ms, ours {statistics.median(ours):.1f} ms "
                 f"(medians of {rounds} rounds)",
+                stolen.note(),
             ),
         ),
         Figure(f"added_{calls}_null", "... and another bare request's", samples=_less(again, bare)),
@@ -151,6 +154,7 @@ async def aborts(url: str, times: int, tell: Tell) -> list[Figure]:
     await mind.start()
     took: list[float | None] = []
     sent: list[float | None] = []
+    stolen = Stolen()
     async with aiohttp.ClientSession() as client:
         metrics = Metrics(client, url)
         await _one_abort(mind, metrics, 1)
@@ -181,6 +185,7 @@ async def aborts(url: str, times: int, tell: Tell) -> list[Figure]:
             notes=(
                 f"asking vLLM alone takes {statistics.median(asking):.1f} ms; "
                 f"{sum(1 for ms in took if ms is None or ms > ABORT_MS)} of {times} above 50 ms",
+                stolen.note(),
             ),
         ),
         Figure(
