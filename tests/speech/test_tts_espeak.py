@@ -185,12 +185,36 @@ async def test_a_listener_is_woken_once_for_all_that_came_meanwhile(
     stream = voice.stream()
     stream._loop = loop
     for turn in range(2):
+        stream._listening = True
         stream._changed.clear()
         many = espeak_ng.ESPEAK_THREAD.submit(lambda: [stream._wake() for _ in range(50)])
         many.result(60)  # the loop stands still meanwhile
         assert calls == turn + 1
         await asyncio.wait_for(stream._changed.wait(), 60)
     await stream.aclose()
+
+
+async def test_who_does_not_listen_is_not_woken_and_misses_nothing(
+    voice: EspeakSynthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "Your order was shipped"  # shorter than what is rendered ahead of the listener
+    stream = voice.stream()
+    stream.push(text)
+    stream.end()
+    chunks = [await anext(stream)]
+    woken = 0
+
+    def counted() -> None:
+        nonlocal woken
+        woken += 1
+
+    monkeypatch.setattr(stream, "_woken", counted)
+    while not stream._finished():
+        rendered = asyncio.wrap_future(espeak_ng.ESPEAK_THREAD.submit(lambda: None))
+        await asyncio.wait_for(rendered, 60)
+    assert woken == 0
+    chunks += [chunk async for chunk in stream]
+    assert [mark.text for chunk in chunks for mark in chunk.marks] == text.split()
 
 
 async def test_splitting_the_text_changes_nothing(voice: EspeakSynthesizer) -> None:

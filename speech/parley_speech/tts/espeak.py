@@ -146,6 +146,7 @@ class EspeakStream:
         self._waiting_chars = 0
         self._chunks: deque[AudioChunk] = deque()
         self._waiting_samples = 0
+        self._listening = False  # somebody waits for a change
         self._waking = False
         self._ended = False
         self._cancelled = False
@@ -202,6 +203,7 @@ class EspeakStream:
                     break
                 if self._cancelled or self._finished():
                     raise StopAsyncIteration
+                self._listening = True
                 self._changed.clear()
             await self._changed.wait()
         self._schedule()
@@ -236,6 +238,7 @@ class EspeakStream:
             with self._lock:
                 if not self._scheduled:
                     return
+                self._listening = True
                 self._changed.clear()
             await self._changed.wait()
 
@@ -243,9 +246,10 @@ class EspeakStream:
         return self._ended and not self._clauses and not self._scheduled
 
     def _wake(self) -> None:
-        """Wakes the listener; from any thread. One call of its event loop is under way at most: a
-        clause gives dozens of chunks in a row, and each call costs more than a chunk does."""
-        if self._loop is None or self._waking:
+        """Wakes the listener if he waits; from any thread. One call of its event loop is under way
+        at most: a clause gives dozens of chunks in a row, and each call costs more than a chunk
+        does."""
+        if self._loop is None or self._waking or not self._listening:
             return
         self._waking = True
         try:
@@ -254,7 +258,7 @@ class EspeakStream:
             self._cancelled = True
 
     def _woken(self) -> None:
-        self._waking = False  # before the event: what comes from here on wakes again
+        self._waking = self._listening = False  # before the event: who waits again says so again
         self._changed.set()
 
     # --- rendering, on the library's thread ---
