@@ -2,9 +2,9 @@
 
 For a guess, vLLM puts its counts into every chunk (``stream_options.continuous_usage_stats``), so
 the tokens of one that is thrown away in its middle are known too. Chunks must not be counted
-instead: one may carry several tokens. The counts cost the server time: with eight callers at once
-the first words of all come a millisecond later. So a reply that somebody waits for is told its
-counts at its end, and one that is cut before that has none.
+instead: one may carry several tokens. The counts cost vLLM's front a twentieth of its work on a
+reply. So a reply that somebody waits for is told its counts at its end, and one that is cut before
+that has none.
 """
 
 from __future__ import annotations
