@@ -30,6 +30,7 @@ from parley.bench.mind_server import vllm
 from parley.bench.report import machine
 from parley.minds.base import MindError
 from parley.minds.vllm_options import VllmOptions
+from parley_speech import heap
 from parley_speech.types import EngineUnavailable
 
 PARTS = ("judgements", "latency", "aborts", "prefix", "guessing")
@@ -119,8 +120,7 @@ def _settled_heap() -> Iterator[None]:
     """What was there before is looked through by no garbage collection of this process, as in
     vLLM's and in LiveKit's: with all that a command has loaded, one stops it for 45 to 75 ms, and
     whatever was being timed lasts longer by that."""
-    gc.collect()
-    gc.freeze()
+    heap.settle()
     try:
         yield
     finally:

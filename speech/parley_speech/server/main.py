@@ -16,6 +16,7 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
+from parley_speech import heap
 from parley_speech.server import protocol as wire
 from parley_speech.server.app import SpeechService, make_app
 from parley_speech.server.catalogue import Catalogue, VoiceSpec
@@ -115,6 +116,7 @@ async def _serve(settings: ServerSettings) -> int:
         await asyncio.wait({loading, ending, serving}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done() and not serving.done():
             loading.result()  # raises what kept a voice from loading
+            heap.settle()
             print(f"{READY}{address_of(settings.host, listener)}", flush=True)
             await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
         await _drain(service, settings.drain_s)

@@ -19,6 +19,8 @@ from livekit.plugins.parley.full_duplex import FullDuplex
 from livekit.plugins.parley.session_fit import full_duplex_session
 from livekit.plugins.parley.settings import Settings
 
+from parley_speech import heap
+
 logger = logging.getLogger("livekit.plugins.parley")
 
 PRELOAD = [
@@ -91,6 +93,7 @@ async def entrypoint(ctx: JobContext) -> None:
     settings: Settings = ctx.proc.userdata["settings"]
     engines: Engines = ctx.proc.userdata["engines"]
     await asyncio.gather(ctx.connect(), engines.start())
+    heap.settle()
     model = FullDuplex(parts=settings.parts(), engines=engines)
     call = Call(ctx, full_duplex_session(model), model, settings)
     ctx.add_shutdown_callback(call.aclose)
