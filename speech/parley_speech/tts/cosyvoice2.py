@@ -24,7 +24,8 @@ from parley_speech.tts.cosyvoice2_settings import (
     read_pronunciations,
 )
 from parley_speech.tts.token_decoding import MAX_BATCH
-from parley_speech.tts.token_tts import TokenSpeechStream, TokenSynthesizer
+from parley_speech.tts.token_stream import TokenSpeechStream
+from parley_speech.tts.token_tts import TokenSynthesizer
 from parley_speech.types import EngineUnavailable
 from parley_speech.voices.conditioning import Conditioner, Conditioning, Mode, prompt_of
 from parley_speech.voices.library import Voice, VoiceLibrary

@@ -13,7 +13,8 @@ from parley_speech.lm.errors import UtteranceTooLong
 from parley_speech.text import TextFrontEnd
 from parley_speech.tts.token_decoding import AHEAD_S
 from parley_speech.tts.token_sound import EDGE
-from parley_speech.tts.token_tts import CHUNK, TokenSpeechStream, TokenSynthesizer
+from parley_speech.tts.token_stream import CHUNK, TokenSpeechStream
+from parley_speech.tts.token_tts import TokenSynthesizer
 from parley_speech.types import SPEAKER_HZ, AudioChunk, Pcm, WordMark
 from speech.voice.token_fakes import (
     PER_TOKEN,
