@@ -54,6 +54,6 @@ def test_a_calls_event_loop_is_uvloops_where_that_is_installed(
     policies: list[object] = []
     monkeypatch.setattr(worker.asyncio, "set_event_loop_policy", policies.append)
     if not installed:
-        monkeypatch.setattr(worker.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     worker.quick_loop()
     assert [type(policy) for policy in policies] == [uvloop.EventLoopPolicy] * installed

@@ -7,6 +7,7 @@ import pytest
 from speech_servers import TOKEN, Process, talking
 from typer.testing import CliRunner
 
+from parley_speech import loops
 from parley_speech.server import main
 from parley_speech.server import protocol as wire
 
@@ -125,6 +126,6 @@ def test_the_event_loop_is_uvloops_only_where_that_is_installed(
 
     with monkeypatch.context() as without:
         without.setattr("importlib.util.find_spec", find)
-        assert main._loop_factory() is None
+        assert loops.factory() is None
     uvloop = pytest.importorskip("uvloop")
-    assert main._loop_factory() is uvloop.new_event_loop
+    assert loops.factory() is uvloop.new_event_loop

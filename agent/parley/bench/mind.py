@@ -30,7 +30,7 @@ from parley.bench.mind_server import vllm
 from parley.bench.report import machine
 from parley.minds.base import MindError
 from parley.minds.vllm_options import VllmOptions
-from parley_speech import heap
+from parley_speech import heap, loops
 from parley_speech.types import EngineUnavailable
 
 PARTS = ("judgements", "latency", "aborts", "prefix", "guessing")
@@ -104,7 +104,8 @@ def run(
             begun = time.monotonic()
             measuring = _part(part, server, out, sizes, seed, clips, found, progress.now)
             try:
-                asyncio.run(measuring)
+                with asyncio.Runner(loop_factory=loops.factory()) as runner:  # as calls have it
+                    runner.run(measuring)
             except FAILURES as error:
                 failed[part] = f"{type(error).__name__}: {error}"
                 progress.done(f"{part} failed: {failed[part]}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
-from parley_speech import heap
+from parley_speech import heap, loops
 from parley_speech.server import protocol as wire
 from parley_speech.server.app import SpeechService, make_app
 from parley_speech.server.catalogue import Catalogue, VoiceSpec
@@ -87,20 +86,11 @@ def run(settings: ServerSettings) -> int:
     )
     sys.setswitchinterval(SWITCH_S)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loops.factory()) as runner:
             return runner.run(_serve(settings))
     except (EngineUnavailable, ValueError, LookupError, OSError) as error:
         print(f"parley-speech: {error}", file=sys.stderr)
         return 1
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed: a message costs it about half. Else asyncio's own."""
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 async def _serve(settings: ServerSettings) -> int:
