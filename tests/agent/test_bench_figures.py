@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from parley.bench.figures import Figure, Goal, percentile
-from parley.bench.report import Run, cells, goal_text, table, write
+from parley.bench.report import Run, cells, goal_text, machine, table, write
 
 
 def test_percentiles_are_samples_by_nearest_rank() -> None:
@@ -119,3 +120,12 @@ def test_a_busy_machine_is_said_to_have_disturbed_the_figures(run: Run, tmp_path
     assert "150 ms" in busy.disturbed
     _, _, page = write(tmp_path, busy)
     assert "repeat them when it is quiet" in page.read_text()
+
+
+def test_what_the_host_took_stands_beside_the_figures(run: Run, tmp_path: Path) -> None:
+    about = {**machine(), "host": "the host took 12.5% of the processors' time"}
+    robbed = dataclasses.replace(run, about=about)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table(robbed))
+    _, _, page = write(tmp_path, robbed)
+    assert all("took 12.5%" in shown for shown in (console.export_text(), page.read_text()))

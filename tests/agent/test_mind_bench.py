@@ -21,7 +21,6 @@ from parley.bench.figures import Figure, Goal
 from parley.bench.mind_calibration import Point, curve
 from parley.bench.mind_examples import MEANINGS, tiny
 from parley.bench.mind_fake import ANSWER, fake_model
-from parley.bench.mind_machine import Stolen
 from parley.bench.mind_prefix import _speak
 from parley.bench.mind_report import MindRun, as_json, cells, table, write
 from parley.bench.mind_server import Metrics, ServerUnavailable, vllm
@@ -34,6 +33,7 @@ from parley.bench.mind_speculation import (
     _figures,
     _turn,
 )
+from parley.bench.stolen import Stolen
 from parley.dialogue.ledger import Ledger
 from parley.minds.base import Cause, Context, Said, TextDelta
 from parley.minds.speculation import SpeculationStats

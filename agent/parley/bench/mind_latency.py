@@ -13,8 +13,8 @@ from itertools import cycle, permutations
 import aiohttp
 
 from parley.bench.figures import Figure, Goal
-from parley.bench.mind_machine import Stolen
 from parley.bench.mind_server import Metrics
+from parley.bench.stolen import Stolen
 from parley.minds.base import Cause, Context, Said, TextDelta
 from parley.minds.speculation import SpeculativeReply
 from parley.minds.vllm import VllmMind, VllmOptions

@@ -139,6 +139,8 @@ def table(run: Run) -> Table:
     made = Table(title=title, title_justify="left", caption_justify="left")
     if trip is not None:
         made.caption = f"T = {trip:.0f} ms, the room's own round trip in this run (median click)"
+        if host := run.about.get("host"):
+            made.caption += f"; {host}"
     for heading in ("what", "n", "P50", "P95", "worst", "goal", ""):
         made.add_column(heading, justify="left" if heading in ("what", "goal") else "right")
     colour = {"OK": "[green]OK[/]", "MISS": "[bold red]MISS[/]", "none": ""}

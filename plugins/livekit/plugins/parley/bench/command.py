@@ -42,12 +42,13 @@ def room(
 
     from parley.bench import report
     from parley.bench.judge import figures
+    from parley.bench.stolen import Stolen
 
     if only is not None and only not in bench.SCENARIOS:
         raise typer.BadParameter(f"--only is one of {', '.join(bench.SCENARIOS)}, not {only!r}")
     began = time.monotonic()
     size = QUICK if quick else FULL
-    about = report.machine()
+    about, stolen = report.machine(), Stolen()
     try:
         folder = Clips(clips)
         measured = bench.measure(out, folder, console, size=size, only=only, seed=seed)
@@ -57,6 +58,7 @@ def room(
     except ServerUnavailable as e:
         console.print(f"[red]This bench needs a livekit-server.[/] {e}")
         raise typer.Exit(1) from e
+    about["host"] = stolen.note()
     with console.status("listening to the recordings"):
         found = figures(results.calls, renderings, results.clicks_ms)
     seconds = time.monotonic() - began
