@@ -39,10 +39,7 @@ RELEASE_SILENCE_MS = 180
 """A sound that ended this long ago without being an interruption was none. "Mm-hm" and "uh-huh"
 have gaps of up to 90 ms, and a voice detector lags 50-110 ms behind the end of a voice."""
 DEADLINE_MS = 1000
-"""From the onset: then it is decided, and the agent is ducked no longer."""
-DECIDE_LATE = 0.75
-"""``p_interruption`` that takes the floor then, if the sound still goes on. In training whoever
-wanted the floor was at 0.95 or more by then, and side talk at 0.5 or less."""
+"""From the onset: then the likelier kind is taken, and the agent is ducked no longer."""
 
 ECHO_FRAME = 0.75
 """Echo likelihood from which a frame is our own voice and says nothing about the user: 1 is an
@@ -192,7 +189,7 @@ def verdict(evidence: OverlapEvidence) -> OverlapKind | None:
     over = evidence.silence_ms >= RELEASE_SILENCE_MS
     if not over and evidence.since_onset_ms < DEADLINE_MS:
         return None
-    if not over and evidence.p_interruption >= DECIDE_LATE:
+    if not over and evidence.p_interruption >= 0.5:
         return OverlapKind.INTERRUPTION
     return OverlapKind.NOISE if evidence.p_noise >= DECIDE_NOISE else OverlapKind.BACKCHANNEL
 

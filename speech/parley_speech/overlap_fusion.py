@@ -40,9 +40,9 @@ class Terms:
 
     sound: float = 0.5
     """Added to the network's log-odds: it was fitted with a double cost of stopping for a nod."""
-    long_from_ms: int = 320
-    long_per_s: float = 30.0
-    open: float = 0.55
+    long_from_ms: int = 450
+    long_per_s: float = 20.0
+    open: float = 0.4
     """Belief of the network above which a sound may well be an interruption."""
     endless_from_ms: int = 1000
     end_ms: int = 60

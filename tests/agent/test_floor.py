@@ -549,7 +549,6 @@ def test_the_floor_decides_where_the_overlap_classifier_was_fitted_to_be_cut() -
     from parley_speech import overlap
 
     assert FloorPolicy().cut_in == overlap.DECIDE_INTERRUPTION
-    assert FloorPolicy().late_cut_in == overlap.DECIDE_LATE
     assert FloorPolicy().decide_ms == overlap.DEADLINE_MS
     assert FloorPolicy().release_ms == overlap.RELEASE_SILENCE_MS
 

@@ -88,7 +88,7 @@ class FloorPolicy:
     """Longest extra wait for its last words: a lone "no" is known by them."""
     cut_in: float = 0.9
     """P(interruption) that takes the floor; what ``parley_speech.overlap`` is fitted for."""
-    late_cut_in: float = 0.75
+    late_cut_in: float = 0.5
     """... at the deadline, when the sound still goes on."""
     turn_at_end_ms: int = 800
     """Words over the last part of a reply answer it: they begin a turn."""
