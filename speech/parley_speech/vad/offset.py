@@ -22,7 +22,7 @@ RISE_DB = 0.06
 PEAK_FALL_DB = 0.1
 """A frame, by which the voice's level fades from memory."""
 QUIETEST_DBFS = -75.0
-"""A background estimate is not taken below this: digital silence is no room."""
+"""No estimate of a line's usual level is taken below this: digital silence is no room."""
 
 
 class Offset:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import math
 
 from parley_speech.audio import SILENCE_DBFS
+from parley_speech.vad.offset import QUIETEST_DBFS
 
 LEAST_DBFS = -50.0
 """Softer sounds are nobody's who speaks into a telephone."""
 LEAST_DB, SPREADS = 6.0, 5.0
 """Above the usual level: so much, and so many standard deviations."""
-QUIETEST_DBFS = -75.0
-"""The usual level is not taken below this: digital silence is no room."""
 RISE, FALL = 0.02, 0.04
 """A frame, of the way to its level. What goes on is usual after some seconds."""
 REACH_DB = 6.0
