@@ -48,7 +48,7 @@ class Sizes:
     repeats: int
 
 
-FULL = Sizes(rounds=80, aborts=1000, calls=5, examples=600, timed=300, repeats=2)
+FULL = Sizes(rounds=240, aborts=1000, calls=5, examples=600, timed=300, repeats=2)
 QUICK = Sizes(rounds=10, aborts=40, calls=2, examples=100, timed=40, repeats=1)
 
 

@@ -70,6 +70,8 @@ class Transcript:
         fold = self.fold
         if fold is not None and not fold.covers(context.items):
             fold = self.fold = None
+        if fold is None and not self._directions:
+            return context
         begin = len(fold.items) if fold is not None else 0
         items: list[Item] = [] if fold is None else [Said("user", f"({_folded(fold)})")]
         for place in range(begin, len(context.items)):
