@@ -305,6 +305,25 @@ def test_a_long_noise_ducks_once_and_is_then_tolerated() -> None:
     assert not w.acts(A.Yield)
 
 
+@pytest.mark.parametrize(("since_onset_ms", "yields"), [(100, False), (700, False), (1000, True)])
+def test_what_has_just_begun_is_not_judged_as_if_its_time_were_up(
+    since_onset_ms: int, yields: bool
+) -> None:
+    """At the deadline the likelier kind is taken; a sound with another before it has its own."""
+    floor = Floor()
+    floor.step(Percept(t_ms=0, request=Cause.INSTRUCTED))
+    floor.step(Percept(t_ms=1, reply=0, sound=Sound.PLAYING))
+    acts: list[A.Act] = []
+    for t_ms in range(20, 1061, 20):
+        age_ms = max(0, t_ms - (1040 - since_onset_ms))
+        evidence = OverlapEvidence(age_ms, age_ms, 0, p_interruption=0.6)
+        acts += floor.step(
+            Percept(t_ms, voice=True, overlap=evidence, reply=0, sound=Sound.PLAYING)
+        )
+    assert any(isinstance(act, A.Yield) for act in acts) is yields
+    assert any(isinstance(act, A.Unduck) for act in acts) is not yields
+
+
 def test_yes_over_the_last_words_answers_the_question() -> None:
     w = World([TALK, UserSound(4300, 300, "nod", "yes")], make_ms=0, reply_ms=2000).run(9000)
     assert w.turns == ["where is my order", "yes"]

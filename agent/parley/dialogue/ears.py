@@ -56,6 +56,9 @@ class EarPolicy:
     """Echo likelihood from which a voice is taken for our own (``echo.ECHO_THRESHOLD``)."""
     stir: float = 0.2
     """P(voice) from which a sound may become one, as does what stands out from the background."""
+    anew_ms: int = 180
+    """A voice that comes back over the agent after such a silence is another sound, as the one
+    before was given up then (``FloorPolicy.release_ms``)."""
     utterance_end_ms: int = 220
     """Silence after which the recogniser is asked for its final words, if nobody says when."""
     trust: float = 0.5
@@ -118,6 +121,8 @@ class Ears:
         self._offset = Offset()
         self._stir = Stir()
         self._silence_ms = 0
+        self._gap_ms = 0
+        """Since the gate last held."""
         self._finals: list[str] = []
         self._partial = ""
         self._begun = 0
@@ -199,15 +204,24 @@ class Ears:
             self._end_overlap()
             self._overlap.turn(clean.pcm, self._voice)
             return None
-        if self._voice and not self._in_overlap:
-            self._overlap.begin(t_ms)
-            self._in_overlap = True
+        if self._voice and (not self._in_overlap or self._gap_ms >= self.policy.anew_ms):
+            self._begin_overlap(t_ms)
+        self._gap_ms = 0 if self._voice else self._gap_ms + FRAME_MS
         evidence = self._overlap.step(clean.pcm, p, clean.echo)
         if not self._in_overlap:
             return None
         if self._silence_ms >= (2 if self.final else 4) * self.policy.utterance_end_ms:
             self._end_overlap()
         return evidence
+
+    def _begin_overlap(self, t_ms: int) -> None:
+        """A dog that barks twice has not been sounding all along: nothing counts for a sound that
+        came before it, but words that nobody has taken yet, which may be told late."""
+        assert self._overlap is not None, "called where there is one"
+        again, self._in_overlap = self._in_overlap, True
+        self._overlap.begin(t_ms)
+        if again:
+            self._overlap.hear(self._trusted_words())
 
     def _end_overlap(self) -> None:
         if self._in_overlap and self._overlap is not None:

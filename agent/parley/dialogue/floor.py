@@ -333,9 +333,11 @@ class Floor:
         o = p.overlap
         if o is None:
             return False
-        overdue = p.t_ms - self._m.overlap_since_ms >= self.policy.decide_ms
-        bar = self.policy.late_cut_in if overdue else self.policy.cut_in
-        return o.p_interruption >= bar
+        policy = self.policy
+        overdue = p.t_ms - self._m.overlap_since_ms >= policy.decide_ms
+        # ... this very sound: not one that has just begun, with another before it.
+        late = overdue and o.since_onset_ms >= policy.decide_ms - policy.stir_ms
+        return o.p_interruption >= (policy.late_cut_in if late else policy.cut_in)
 
     def _cut_in_late(self, p: Percept) -> bool:
         """The words of a sound that was let pass show what it was: "no"."""
