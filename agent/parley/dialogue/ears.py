@@ -108,13 +108,16 @@ class Ears:
         overlap: OverlapSense | None = None,
         policy: EarPolicy | None = None,
         turn_end: TurnEndSense | None = None,
+        wording: Callable[[str], float | None] | None = None,
     ) -> None:
+        """``wording``: P(the turn is finished | these words), where no grammar tells."""
         self.policy = policy or EarPolicy()
         self._vad = vad
         self._asr = recognizer
         self._canceller = canceller
         self._overlap = overlap
         self._turn_end = turn_end
+        self._wording = wording
         self._voice = False
         self._in_utterance = False
         self._in_overlap = False
@@ -276,6 +279,13 @@ class Ears:
     def believed(self) -> bool:
         """The words so far are good enough to tell whether a turn is finished."""
         return not self._partial or self._supposes(lambda _, p: p >= self.policy.believe)
+
+    @property
+    def wording(self) -> float | None:
+        """P(the turn is finished | the words so far) by a guess at open words."""
+        if self._wording is None or not self.open_speech:
+            return None
+        return self._wording(self.text)
 
     def _trusted_words(self) -> tuple[str, ...]:
         """A grammar finds words in any noise; only those it is sure of say what a sound is."""

@@ -270,6 +270,7 @@ class Engine:
             unclear=self._ears.unclear,
             completeness=completeness,
             finality=self._heard.finality,
+            wording=self._ears.wording if completeness is None else None,
             unjudged=bool(text) and completeness is None and self._ears.open_speech,
             stale=self._guessed_with not in (None, (self.instructions, self.tools)),
             overlap=self._overlap(text),

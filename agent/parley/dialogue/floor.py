@@ -217,7 +217,9 @@ class Floor:
         """Silence after which the turn would be over, by what is known now."""
         completeness = p.completeness if p.text or p.unclear else None
         habit_ms = self._m.habit.mean_ms
-        return self.policy.wait_ms(completeness, p.finality, habit_ms, unjudged=p.unjudged)
+        return self.policy.wait_ms(
+            completeness, p.finality, habit_ms, wording=p.wording, unjudged=p.unjudged
+        )
 
     def _note_pause(self, p: Percept) -> None:
         """The voice goes on, within its turn or, as is seen only later, within what was one."""

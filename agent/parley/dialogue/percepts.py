@@ -53,6 +53,10 @@ class Percept:
     """P(the user's turn is finished | ``text``, or the words that are not clear) by grammar or
     model; None: no opinion."""
 
+    wording: float | None = None
+    """P(the user's turn is finished | ``text``) as a small judge of open English guesses it, which
+    counts where ``completeness`` is None; None: it has no opinion either."""
+
     finality: float | None = None
     """P(the user's turn is finished | how the voice sounded before this silence); None while it
     sounds and where nobody judges it."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 SUREST_WORDS = 0.97
 """What is known of the words counts for no more than this P, nor for less than 1 minus this."""
+LEAST_WORDING, MOST_WORDING = 0.15, 0.9
+"""... of open words that no language model judges, one in three of them misheard."""
 SUREST_SOUND = 0.85
 """... of the sound, which is wrong more often: it shifts a wait, but words that are surely all are
 answered at once however they sounded."""
@@ -30,6 +32,11 @@ class FloorPolicy:
     for each nat of evidence that more will come."""
     words_weight: float = 2.5
     """What a nat of evidence in the words counts."""
+    wording_weight: float = 1.0
+    """... in open words where only ``parley_speech.turn_end.wording`` judges them."""
+    wording_doubt: float = 1.6
+    """Nats by which those must look more whole than not to shorten the wait: people pause behind
+    whole phrases, too."""
     sound_weight: float = 2.0
     """... in the voice (``parley_speech.turn_end``)."""
     sound_alone: float = 1.0
@@ -104,16 +111,32 @@ class FloorPolicy:
         return min(completeness, self.doubted_complete) if completeness > 0.5 else None
 
     def evidence(
-        self, completeness: float | None, finality: float | None, *, unjudged: bool = False
+        self,
+        completeness: float | None,
+        finality: float | None,
+        *,
+        wording: float | None = None,
+        unjudged: bool = False,
     ) -> float:
         """Log-odds that the turn is finished, given P(finished) by its words and by its sound;
-        what is not known (None) says nothing. ``unjudged``: nobody judges the words
-        of this conversation. docs/turn.md has the formula."""
-        found = self.words_weight * _log_odds(completeness, SUREST_WORDS)
+        what is not known (None) says nothing. ``wording`` is a guess about open words that counts
+        where ``completeness`` is None. ``unjudged``: no mind judges the words of this
+        conversation. docs/turn.md has the formula."""
+        sound = 0.0
         if finality is not None:
             sound = self.sound_weight * _log_odds(finality, SUREST_SOUND) - self.sound_doubt
-            found += max(sound, -self.sound_alone) if unjudged else sound
-        return found
+            sound = max(sound, -self.sound_alone) if unjudged else sound
+        if completeness is not None:
+            return sound + self.words_weight * _log_odds(completeness, SUREST_WORDS)
+        return sound + self.wording_weight * self._guess(wording)
+
+    def _guess(self, wording: float | None) -> float:
+        """Nats in open words, as far as they are proven: fewer for the end than against it."""
+        if wording is None:
+            return 0.0
+        p = min(max(wording, LEAST_WORDING), MOST_WORDING)
+        nats = math.log(p / (1.0 - p))
+        return nats if nats < 0 else max(nats - self.wording_doubt, 0.0)
 
     def wait_ms(
         self,
@@ -121,13 +144,14 @@ class FloorPolicy:
         finality: float | None = None,
         pause_ms: float | None = None,
         *,
+        wording: float | None = None,
         unjudged: bool = False,
     ) -> int:
         """Silence to wait before a turn is taken to be over. Pauses of ``pause_ms`` on average,
         exponentially distributed, outlive a silence of t with exp(-t / pause_ms): each such time
         without a word adds a nat to the evidence, and the turn ends when there is enough."""
         habit = 1.0 if pause_ms is None else pause_ms / self.pause_ms
-        evidence = self.evidence(completeness, finality, unjudged=unjudged)
+        evidence = self.evidence(completeness, finality, wording=wording, unjudged=unjudged)
         wait = self.wait_unsure_ms - self.pause_ms * evidence
         return round(min(max(habit * wait, self.wait_complete_ms), self.wait_open_ms))
 

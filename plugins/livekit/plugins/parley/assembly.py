@@ -19,6 +19,7 @@ from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
 from parley_speech.registry import load
 from parley_speech.remote import voice_of
+from parley_speech.turn_end.wording import p_finished
 from parley_speech.types import Recognizer, Synthesizer, Vad
 
 
@@ -89,7 +90,14 @@ class Engines:
         await self.start()
         canceller = (self.parts.canceller or _canceller)()
         overlap, turn_end = (self.parts.overlap or _overlap)(), self._turn_end()
-        ears = Ears(self._vad(), self._asr.stream(), canceller, overlap, turn_end=turn_end)
+        ears = Ears(
+            self._vad(),
+            self._asr.stream(),
+            canceller,
+            overlap,
+            turn_end=turn_end,
+            wording=p_finished,
+        )
         return Engine(ears, self._mind.session(), self._voice, on_event, policy=policy)
 
     async def aclose(self) -> None:
