@@ -288,6 +288,41 @@ async def test_cancel_from_another_task_wakes_who_waits():
         await asyncio.wait_for(fake.completions[0].gone.wait(), 1)
 
 
+@pytest.mark.parametrize("closing", [False, True])
+async def test_cancel_wakes_who_waits_for_a_server_that_does_not_even_begin(closing: bool):
+    async def mute(exchange: Exchange) -> None:
+        await exchange.gone.wait()
+
+    async with minded(mute, limits=MindLimits(first_s=600)) as (session, fake):
+        reply = session.reply(ASKED)
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            listening = group.create_task(_all(reply))
+            await fake.asked.wait()
+            if closing:
+                await reply.aclose()
+            else:
+                reply.cancel()
+                reply.cancel()
+            assert await listening == []
+            await fake.completions[0].gone.wait()
+
+
+async def test_cancel_wakes_who_waits_for_the_second_attempt():
+    async def busy(exchange: Exchange) -> None:
+        await exchange.json(429, {}, retry_after="500", content_length="2")
+        await exchange.gone.wait()
+
+    async with minded(busy, limits=MindLimits(first_s=600)) as (session, fake):
+        reply = session.reply(ASKED)
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            listening = group.create_task(_all(reply))
+            await fake.asked.wait()
+            await fake.completions[0].gone.wait()  # it has read that, and waits now
+            reply.cancel()
+            assert await listening == []
+    assert len(fake.completions) == 1
+
+
 async def test_who_stops_iterating_stops_the_server():
     async with minded(endless, limits=MindLimits()) as (session, fake):
         async with asyncio.timeout(2):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -50,13 +49,10 @@ class Connections:
         """Relative to the base URL, which ends in ``/v1/``."""
         return urljoin(self.base_url, path)
 
-    def complete(
-        self, body: Mapping[str, object]
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Asks for a chat completion; what comes is to be read from ``content``. Leaving the
-        context before its end closes the connection, at which the server stops. Raises
-        FAILURES."""
-        return self._session.post(
+    async def complete(self, body: Mapping[str, object]) -> aiohttp.ClientResponse:
+        """Asks for a chat completion; what comes is to be read from ``content``. ``close`` before
+        its end closes the connection, at which the server stops. Raises FAILURES."""
+        return await self._session.post(
             self._completions, data=_packed(body), headers=_JSON, allow_redirects=False
         )
 

@@ -1,9 +1,9 @@
-"""One streamed answer of the language model, and all that can go wrong with it.
+"""Asks the language model for one reply, and knows what to do when it does not come.
 
-A pump task reads the connection and fills a small queue; whoever iterates empties it. Cancelling
-ends the pump, which closes the connection; that is how the server learns to stop generating. The
-pump is cancelled at most once, be it by a deadline, by ``cancel`` or by both: what it does at its
-end is not to be interrupted.
+Whoever iterates waits for the connection himself: no task stands between a token and its hearer,
+which where eight callers are answered at once would cost each of them a turn of the event loop.
+Cancelling closes the connection, whether anybody waits or not; that is how the server learns to
+stop generating. A deadline does the same.
 
 Every failure is a ``MindError`` with words for the caller. When nothing was given yet, one second
 attempt is made for what may be different the second time (connection, 429, 5xx, a broken or empty
@@ -13,61 +13,30 @@ stream); both attempts share the time of ``MindLimits.first_s``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TypeVar
 
 import aiohttp
 
-from parley.minds.base import MindError, MindEvent, TextDelta
-from parley.minds.vllm_deltas import DeltaError, DeltaReader
-from parley.minds.vllm_guard import Repetition, TextGuard
+from parley.minds.base import MindError, MindEvent
+from parley.minds.vllm_answer import CUT_OFF, Answer, BrokenAnswer
 from parley.minds.vllm_http import FAILURES, NO_CONNECTION, Connections
-from parley.minds.vllm_leaks import LeakFilter, leaked_calls
 from parley.minds.vllm_options import VllmOptions
 from parley.minds.vllm_refusal import UNREACHABLE, refusal, unreachable
-from parley.minds.vllm_sse import SseError, SseParser
 from parley.minds.vllm_usage import Usage
 
 logger = logging.getLogger(__name__)
 
-NEVER = float("inf")
-QUEUED = 64  # events; more than that, and the connection is read no further
+T = TypeVar("T")
+
+ATTEMPTS = 2
 RETRY_AFTER_S = 0.1  # where the server names no time
 REST_S = 0.1
 """Longest wait for what follows a complete answer (its counts, ``[DONE]``): only a connection that
 was read to its end serves the next request, and a new one costs the server a millisecond."""
 
 SLOW = "Sorry, that is taking me too long. Could you say it again?"
-CUT_OFF = "Sorry, I lost my thread there. Could you say that again?"
-SPEECHLESS = "Sorry, I have no answer to that. Could you put it another way?"
-LEAKED = (
-    "the model wrote parts of its template, its thoughts or a tool call as text; they were left "
-    "out. Does the server know its chat template, --reasoning-parser and --tool-call-parser?"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """Put last into the queue."""
-
-    error: MindError | None
-
-
-class _Retryable(Exception):
-    """This attempt failed with ``error``; another one may not."""
-
-    def __init__(self, error: MindError, after_s: float = RETRY_AFTER_S):
-        super().__init__(str(error))
-        self.error, self.after_s = error, after_s
-
-
-def _again(error: MindError) -> Exception:
-    if not error.passing:
-        return error
-    return _Retryable(error, RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s)
 
 
 class VllmReply:
@@ -86,36 +55,35 @@ class VllmReply:
         self.usage = Usage()
         """Of the latest attempt, up to now."""
         self._limits = options.limits
-        self._queue: asyncio.Queue[MindEvent | _Failed] = asyncio.Queue(QUEUED)
-        self._pump: asyncio.Task[None] | None = None
-        self._cancelled = False
-        self._stopped = False
+        self._begun = self._cancelled = False
+        self._waiting = asyncio.Lock()
+        """Held while somebody waits for the server."""
+        self._asking: asyncio.Timeout | None = None
+        self._response: aiohttp.ClientResponse | None = None
+        self._answer: Answer | None = None
+        self._attempts = self._given = self._progress = 0
+        self._over = self._resting = False
         self._late: MindError | None = None
-        self._whole = False
-        """The answer is complete; what is read now is nobody's."""
+        self._deadline = 0.0  # the event loop's time; what is waited for has to come by then
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0  # the event loop's time
-        self._reader = DeltaReader()
-        self._given = 0
 
-    async def __aiter__(self) -> AsyncIterator[MindEvent]:
-        if self._pump is not None:
+    async def __aiter__(self) -> AsyncGenerator[MindEvent, None]:
+        if self._begun:
             raise RuntimeError("a reply can be iterated once; ask the session for another one")
-        if self._cancelled:
-            return
-        self._pump = asyncio.create_task(self._run(), name="vllm reply")
+        self._begun = True
+        self._wait_at_most(self._limits.first_s)
         try:
-            while True:
-                event = await self._queue.get()
-                if self._cancelled:
-                    return
-                if isinstance(event, _Failed):
-                    if event.error is not None:
-                        raise event.error
-                    return
-                yield event
+            while not (self._over or self._cancelled):
+                failure = await self._proceed()
+                while self._answer is not None and self._answer.events and not self._cancelled:
+                    self._given += 1
+                    yield self._answer.events.popleft()
+                if failure is not None and not self._cancelled:
+                    logger.warning("no answer from the language model: %s", failure)
+                    raise failure
+                self._note_progress()
         finally:
-            await self.aclose()
+            self._release()
 
     def commit(self) -> None:
         if self._on_commit is not None:
@@ -123,190 +91,145 @@ class VllmReply:
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._stop()
-        if self._queue.empty():  # wakes whoever waits; with events there, nobody does
-            self._queue.put_nowait(_Failed(None))
+        self._release()
 
     async def aclose(self) -> None:
         self.cancel()
-        if self._pump is not None:
-            await asyncio.wait({self._pump})
+        async with self._waiting:  # whoever waited has seen it
+            pass
 
     # --- deadlines ---
 
-    def _stop(self) -> None:
-        if self._pump is not None and not self._stopped:
-            self._stopped = True
-            self._pump.cancel()
-
-    def _wait_until(self, deadline: float | None) -> None:
-        """From now on the next content has to come by ``deadline``; None: no hurry."""
-        self._deadline = NEVER if deadline is None else deadline
+    def _wait_at_most(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + seconds
         # A timer that comes too early sets itself anew: cheaper than a new one for each word.
         if self._timer is None or self._timer.when() > self._deadline:
-            self._set_timer()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(self._deadline, self._expire)
 
-    def _set_timer(self) -> None:
+    def _note_progress(self) -> None:
+        """What came earns the server more time, from now on: what a slow listener took is not the
+        model's."""
+        answer = self._answer
+        if answer is None or (answer.progress == self._progress and not answer.complete):
+            return
+        if not self._resting:
+            self._progress, self._resting = answer.progress, answer.complete
+            self._wait_at_most(REST_S if answer.complete else self._limits.stall_s)
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        if loop.time() < self._deadline:
+            self._timer = loop.call_at(self._deadline, self._expire)
+        elif self._waiting.locked():
+            self._late = self._too_late()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Ends the connection, and with it the wait of whoever waits for it."""
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.reschedule(asyncio.get_running_loop().time())
+        if self._response is not None:
+            self._response.close()
+
+    def _release(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._deadline < NEVER:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._deadline, self._expire)
+        self._wake()
 
-    def _expire(self) -> None:
-        self._timer = None
-        if asyncio.get_running_loop().time() < self._deadline:
-            self._set_timer()
-        elif not self._stopped:
-            self._late = None if self._whole else self._too_late()
-            self._stop()
+    # --- what comes from the server ---
 
-    # --- the pump ---
-
-    async def _run(self) -> None:
-        failure: MindError | None = None
-        try:
-            await self._answer()
-        except MindError as error:
-            failure = error
-        except asyncio.CancelledError:
-            if self._cancelled or (self._late is None and not self._whole):
-                raise
-            failure = self._late
-        except Exception as error:
-            # A bug here must not leave the caller in silence.
-            failure = MindError(f"reading the answer failed: {type(error).__name__}")
-            failure.__cause__ = error
-        finally:
-            self._deadline = NEVER
-            self._set_timer()
-        if failure is not None:
-            logger.warning("no answer from the language model: %s", failure)
-        await self._queue.put(_Failed(failure))
-
-    async def _answer(self) -> None:
-        now = asyncio.get_running_loop().time
-        self._wait_until(now() + self._limits.first_s)
-        try:
-            await self._attempt()
-        except _Retryable as first:
-            left = self._deadline - now()
-            if self._given or first.after_s >= left:
-                raise first.error from first.__cause__
-            logger.info("asking the language model a second time: %s", first.error)
-            await asyncio.sleep(first.after_s)
+    async def _proceed(self) -> MindError | None:
+        """Waits for what comes next. Returns what went wrong for good."""
+        async with self._waiting:
             try:
-                await self._attempt()
-            except _Retryable as second:
-                raise second.error from second.__cause__
+                if self._response is None:
+                    await self._ask()
+                elif self._answer is not None:
+                    await self._read(self._response, self._answer)
+                return None
+            except MindError as error:
+                failure = error
+            except BrokenAnswer as error:
+                failure = self._broken(str(error))
+                failure.__cause__ = error
+            except NO_CONNECTION as error:
+                failure = unreachable(self._options, error)
+                failure.__cause__ = error
+            except FAILURES as error:
+                failure = self._broken(f"the connection broke ({type(error).__name__})")
+                failure.__cause__ = error
+            except Exception as error:
+                # A bug here must not leave the caller in silence.
+                failure = MindError(f"reading the answer failed: {type(error).__name__}")
+                failure.__cause__ = error
+            return await self._after(failure)
 
-    async def _attempt(self) -> None:
-        try:
-            async with self._client.complete(self._body) as response:
-                if response.status != 200:
-                    raise _again(await refusal(self._options, response))
-                await self._read(response)
-        except NO_CONNECTION as error:
-            raise _Retryable(unreachable(self._options, error)) from error
-        except FAILURES as error:
-            what = f"the connection broke ({type(error).__name__})"
-            raise _Retryable(self._broken(what)) from error
-
-    async def _read(self, response: aiohttp.ClientResponse) -> None:
-        kind = response.headers.get("content-type", "")
+    async def _ask(self) -> None:
+        self._attempts += 1
+        self._response = await self._unless_woken(self._client.complete(self._body))
+        if self._late is not None:
+            raise self._late  # it came in the very moment
+        if self._response.status != 200:
+            raise await refusal(self._options, self._response)
+        kind = self._response.headers.get("content-type", "")
         if not kind.startswith("text/event-stream"):
+            self._attempts = ATTEMPTS  # it will say the same again
             what = f"answered with {kind or 'no content type'}; expected text/event-stream"
             raise self._broken(f"{what}: is this an OpenAI-compatible server that can stream?")
-        # A message that is continued may go on with a space; only a new one has none to begin with.
+        may_call = bool(self._body.get("tools")) and self._body.get("tool_choice") != "none"
         goes_on = bool(self._body.get("continue_final_message"))
-        reader = DeltaReader()
-        guard = TextGuard(self._limits.max_chars, goes_on=goes_on)
-        leaks = LeakFilter(goes_on=goes_on)
-        self._reader, self.usage = reader, reader.usage
-        events = _Events(response.content)
+        self._answer = Answer(self._limits, goes_on=goes_on, may_call=may_call)
+        self.usage = self._answer.usage
+
+    async def _read(self, response: aiohttp.ClientResponse, answer: Answer) -> None:
+        """The next piece of it."""
+        piece = await response.content.readany()
+        answer.feed(piece)
+        self._over = answer.cut or not piece
+
+    async def _unless_woken(self, waiting: Awaitable[T]) -> T:
+        """Before there is a connection to close. Raises TimeoutError when woken."""
         try:
-            while not reader.finished and await events.more():
-                seen = reader.progress
-                for data in events:
-                    await self._take(reader.feed(data), reader, guard, leaks)
-                    if reader.finished:
-                        break
-                if reader.progress > seen:
-                    self._wait_until(asyncio.get_running_loop().time() + self._limits.stall_s)
-            if not guard.full:
-                await self._give_rest(guard, leaks)
-            self._check(reader, leaks)
-            if not guard.full and not leaks.ended:
-                await self._read_the_rest(events, reader)
-        except (DeltaError, SseError) as error:
-            raise _Retryable(self._broken(str(error))) from error
-        except Repetition as error:
-            raise MindError("the model repeats itself without end", spoken=CUT_OFF) from error
-
-    def _check(self, reader: DeltaReader, leaks: LeakFilter) -> None:
-        """Whether what was read is an answer."""
-        if leaks.ended or leaks.blocks:
-            logger.warning(LEAKED)
-        if not reader.finished:
-            raise _Retryable(self._broken("the stream ended before the answer did"))
-        if not self._given:
-            why = " but thoughts" if reader.reasoned else ""
-            what = f"the model answered nothing{why}"
-            raise _Retryable(MindError(what, spoken=SPEECHLESS, passing=True))
-
-    async def _read_the_rest(self, events: _Events, reader: DeltaReader) -> None:
-        """Whatever happens to it, the answer is complete. Its counts may come last."""
-        self._whole = True
-        self._wait_until(asyncio.get_running_loop().time() + REST_S)
-        with contextlib.suppress(SseError, DeltaError, *FAILURES):
-            while True:
-                for data in events:
-                    reader.feed(data)
-                if not await events.more():
-                    return
-
-    async def _take(
-        self, events: list[MindEvent], reader: DeltaReader, guard: TextGuard, leaks: LeakFilter
-    ) -> None:
-        """Gives them. The reply is over when it is as long as it may be, or ended by its
-        template."""
-        for event in events:
-            if isinstance(event, TextDelta):
-                await self._say(guard.take(leaks.take(event.text)))
-            else:
-                await self._put(event)
-            if guard.full or leaks.ended:
-                reader.finished = True
-                return
-
-    async def _give_rest(self, guard: TextGuard, leaks: LeakFilter) -> None:
-        """What was held back in doubt, and calls that the server's parser did not see."""
-        await self._say(guard.take(leaks.rest()))
-        if self._body.get("tools") and self._body.get("tool_choice") != "none":
-            for call in leaked_calls(leaks.blocks):
-                await self._put(call)
-
-    async def _say(self, text: str) -> None:
-        if text:
-            await self._put(TextDelta(text))
-
-    async def _put(self, event: MindEvent) -> None:
-        self._given += 1
-        if self._queue.full():
-            self._wait_until(None)  # the time that a slow listener takes is not the model's
-            await self._queue.put(event)
-        else:
-            self._queue.put_nowait(event)
+            async with asyncio.timeout(None) as self._asking:
+                return await waiting
+        finally:
+            self._asking = None
 
     # --- what went wrong ---
+
+    async def _after(self, failure: MindError) -> MindError | None:
+        """What is left of a failure: nothing when it was our own doing, when the answer is complete
+        without what failed, and when another attempt may do better."""
+        if self._cancelled or (self._answer is not None and self._answer.complete and self._given):
+            self._over = True
+            return None
+        if self._late is not None:
+            return self._late
+        after_s = RETRY_AFTER_S if failure.retry_after_s is None else failure.retry_after_s
+        left_s = self._deadline - asyncio.get_running_loop().time()
+        if not failure.passing or self._spoke or self._attempts == ATTEMPTS or after_s >= left_s:
+            return failure
+        logger.info("asking the language model a second time: %s", failure)
+        self._wake()
+        self._response = self._answer = None
+        try:
+            await self._unless_woken(asyncio.sleep(after_s))
+        except TimeoutError:
+            return self._late
+        return None
 
     def _too_late(self) -> MindError:
         if self._given:
             what = f"the answer stopped for {self._limits.stall_s:g} s"
             return MindError(what, spoken=CUT_OFF, passing=True)
         what = f"no answer within {self._limits.first_s:g} s"
-        if self._reader.reasoned:
+        if self._answer is not None and self._answer.reasoned:
             what += (
                 ", only thoughts; turn them off with extra_body="
                 '{"chat_template_kwargs": {"enable_thinking": false}} or use another model'
@@ -314,27 +237,8 @@ class VllmReply:
         return MindError(what, spoken=SLOW, passing=True)
 
     def _broken(self, what: str) -> MindError:
-        return MindError(what, spoken=CUT_OFF if self._given else UNREACHABLE, passing=True)
+        return MindError(what, spoken=CUT_OFF if self._spoke else UNREACHABLE, passing=True)
 
-
-class _Events:
-    """The data of each event of a stream, by the piece in which it came."""
-
-    def __init__(self, content: aiohttp.StreamReader) -> None:
-        self._content, self._parser = content, SseParser()
-        self._here: deque[str] = deque()
-        self._ended = False
-
-    async def more(self) -> bool:
-        """Waits for the next piece; False when there is none. Raises FAILURES, SseError."""
-        if self._ended:
-            return False
-        chunk = await self._content.readany()
-        self._ended = not chunk
-        self._here.extend(self._parser.feed(chunk) if chunk else self._parser.finish())
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        """Those that are here."""
-        while self._here:
-            yield self._here.popleft()
+    @property
+    def _spoke(self) -> bool:
+        return self._given > 0 or (self._answer is not None and bool(self._answer.events))
