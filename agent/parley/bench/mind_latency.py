@@ -16,7 +16,8 @@ from parley.bench.figures import Figure, Goal
 from parley.bench.mind_server import Metrics
 from parley.bench.stolen import Stolen
 from parley.minds.base import Cause, Context, Said, TextDelta
-from parley.minds.speculation import SpeculativeReply
+from parley.minds.endpoints import Endpoints
+from parley.minds.endpoints_reply import EndpointsReply
 from parley.minds.vllm import VllmMind, VllmOptions
 from parley.minds.vllm_messages import messages
 
@@ -49,17 +50,20 @@ async def added(url: str, rounds: int, tell: Tell) -> list[Figure]:
     in each round, both sent to the same server in turn, with the same library for HTTP. Beside
     it, the same difference of bare requests to other bare requests of that round: what the
     machine makes of nothing."""
-    mind = VllmMind(VllmOptions(base_url=url, temperature=0.0, max_tokens=16))
+    model = VllmMind(VllmOptions(base_url=url, temperature=0.0, max_tokens=16))
+    mind = Endpoints({url: model})  # as calls have it
     await mind.start()
+    asked = json.dumps(_bare_body(model)).encode()
     try:
-        return [figure for n in CALLS for figure in await _added(mind, url, n, rounds, tell)]
+        return [figure for n in CALLS for figure in await _added(mind, url, asked, n, rounds, tell)]
     finally:
         await mind.aclose()
 
 
-async def _added(mind: VllmMind, url: str, calls: int, rounds: int, tell: Tell) -> list[Figure]:
+async def _added(
+    mind: Endpoints, url: str, asked: bytes, calls: int, rounds: int, tell: Tell
+) -> list[Figure]:
     sessions = [mind.session() for _ in range(calls)]
-    asked = json.dumps(_bare_body(mind)).encode()
     took: dict[str, list[float]] = {"bare": [], "again": [], "ours": []}
     stolen = Stolen()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as client:
@@ -67,9 +71,7 @@ async def _added(mind: VllmMind, url: str, calls: int, rounds: int, tell: Tell) 
         async def first_ms(arm: str, n: int) -> float:
             if arm != "ours":
                 return await _bare_first_ms(client, f"{url}/chat/completions", asked)
-            reply = sessions[n].reply(_engine_asks(QUESTION))
-            assert isinstance(reply, SpeculativeReply)
-            return await _first_ms(reply)
+            return await _first_ms(sessions[n].reply(_engine_asks(QUESTION)))
 
         orders = cycle(permutations(took))
         for number in range(rounds + WARM_UP):
@@ -108,7 +110,7 @@ def _engine_asks(context: Context) -> Context:
     )
 
 
-async def _first_ms(reply: SpeculativeReply) -> float:
+async def _first_ms(reply: EndpointsReply) -> float:
     began = time.perf_counter()
     reply.wanted()
     took = 0.0

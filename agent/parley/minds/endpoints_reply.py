@@ -55,7 +55,7 @@ class _Leg:
     reply: Reply
     events: AsyncIterator[MindEvent]
     begun_s: float
-    next: asyncio.Task[MindEvent | None]
+    first: asyncio.Task[MindEvent | None]
     judged: bool = False
     """Its endpoint's breaker knows how it ended."""
 
@@ -174,7 +174,7 @@ class EndpointsReply:
         """What the leg that speaks gives, up to its end. Raises MindError."""
         leg = self._speaks
         assert leg is not None, "it has just begun to speak"
-        event = leg.next.result()
+        event = leg.first.result()
         while event is not None:
             if isinstance(event, TextDelta):
                 if joined and self._text[-1:].isspace():
@@ -188,20 +188,24 @@ class EndpointsReply:
 
     async def _next(self, leg: _Leg) -> MindEvent | None:
         began = self._clock()
-        leg.next = _step(leg.events)
-        left = self._patience.total_s - self._waited_s
-        await asyncio.wait({leg.next}, timeout=left)
-        self._waited_s += self._clock() - began
         try:
-            if not leg.next.done():
-                what = f"the caller waited {self._patience.total_s:g} s for words of one reply"
-                raise MindError(what)
-            return leg.next.result()
+            async with asyncio.timeout(self._patience.total_s - self._waited_s):
+                return await anext(leg.events, None)
+        except TimeoutError:
+            what = f"the caller waited {self._patience.total_s:g} s for words of one reply"
+            late = MindError(what)
+            await self._lost(leg, late)
+            raise late from None
         except MindError as error:
-            self._blame(leg, error)
-            self._speaks = None
-            await self._drop(leg)
+            await self._lost(leg, error)
             raise
+        finally:
+            self._waited_s += self._clock() - began
+
+    async def _lost(self, leg: _Leg, error: MindError) -> None:
+        self._blame(leg, error)
+        self._speaks = None
+        await self._drop(leg)
 
     # --- until the first words -----------------------------------------------------------------
 
@@ -245,9 +249,10 @@ class EndpointsReply:
         return max(breaker.free_at(now), self._not_before.get(name, 0.0))
 
     def _ask(self, place: Place) -> None:
-        said = self._text.rstrip()
+        context, said = self._context, self._text.rstrip()
         speculative = not self._wanted.is_set()
-        context = replace(self._context, said=said, speculative=speculative)
+        if said != context.said or speculative != context.speculative:
+            context = replace(context, said=said, speculative=speculative)
         reply = place[2].reply(context)
         events = aiter(reply)
         self._legs.append(_Leg(place, reply, events, self._clock(), _step(events)))
@@ -265,7 +270,7 @@ class EndpointsReply:
 
     async def _wait(self) -> None:
         """For an answer, a failure, being wanted, or the next thing that is due."""
-        waiting: set[asyncio.Future[Any]] = {leg.next for leg in self._legs}
+        waiting: set[asyncio.Future[Any]] = {leg.first for leg in self._legs}
         if not self._wanted.is_set():
             wanted = asyncio.ensure_future(self._wanted.wait())
             try:
@@ -286,9 +291,9 @@ class EndpointsReply:
 
     async def _settle(self) -> bool:
         """Looks at what has come. True when a leg speaks."""
-        for leg in [leg for leg in self._legs if leg.next.done()]:
+        for leg in [leg for leg in self._legs if leg.first.done()]:
             try:
-                leg.next.result()
+                leg.first.result()
             except MindError as error:
                 self._error = error
                 self._blame(leg, error)
@@ -354,8 +359,8 @@ class EndpointsReply:
             leg.judged = True
             leg.place[1].abandoned(self._clock())
         leg.reply.cancel()
-        leg.next.cancel()
-        await asyncio.gather(leg.next, return_exceptions=True)
+        leg.first.cancel()
+        await asyncio.gather(leg.first, return_exceptions=True)
         await leg.reply.aclose()
 
 
