@@ -15,6 +15,7 @@ from parley_speech.audio import frames, level_dbfs, read, scaled, to_pcm
 from parley_speech.overlap import (
     DEADLINE_MS,
     DECIDE_INTERRUPTION,
+    FEW_WORDS_NOISE,
     LEAST_FRAMES,
     RELEASE_SILENCE_MS,
     OverlapClassifier,
@@ -34,7 +35,7 @@ from parley_speech.overlap_features import (
     peak_after,
     raw_features,
 )
-from parley_speech.overlap_fusion import TERMS, Terms, fuse
+from parley_speech.overlap_fusion import DECIDE_NOISE, TERMS, Terms, fuse
 from parley_speech.overlap_lexicon import Words, classify
 from parley_speech.overlap_net import PREROLL, OverlapNet, Weights, load
 from parley_speech.overlap_net import read as read_weights
@@ -470,6 +471,41 @@ def test_words_that_a_recogniser_makes_of_a_noise_are_worth_nothing() -> None:
         last = classifier.step(LOUD, 0.9, 0.0)
     assert last.p_interruption < 0.1
     assert last.p_noise > 0.9
+
+
+@pytest.mark.parametrize(
+    ("said", "noise", "decides"),
+    [
+        ("no", 0.0, True),
+        ("no", 2.0, False),
+        ("hold on", 2.0, False),
+        ("no that is wrong", 2.0, True),
+    ],
+)
+def test_few_words_are_a_guess_where_the_network_thinks_of_a_noise(
+    said: str, noise: float, decides: bool
+) -> None:
+    """A grammar makes "no" of a bark; a sentence it does not."""
+    classifier = OverlapClassifier(weights=biased(backchannel=4.0, noise=noise))
+    classifier.begin(0)
+    classifier.hear(said.split())
+    for _ in range(LEAST_FRAMES):
+        last = classifier.step(LOUD, 0.9, 0.0)
+    assert (last.p_noise > FEW_WORDS_NOISE) is (noise > 0.0)
+    assert last.p_noise < DECIDE_NOISE
+    assert (verdict(last) is OverlapKind.INTERRUPTION) is decides
+
+
+def test_a_nod_is_one_though_it_sounds_a_little_like_a_noise() -> None:
+    classifier = OverlapClassifier(weights=biased(interruption=6.0, noise=4.0))
+    classifier.begin(0)
+    for _ in range(LEAST_FRAMES):
+        before = classifier.step(LOUD, 0.9, 0.0)
+    assert verdict(before) is OverlapKind.INTERRUPTION
+    classifier.hear(["yeah"])
+    last = classifier.step(LOUD, 0.9, 0.0)
+    assert last.p_noise > FEW_WORDS_NOISE
+    assert verdict(last) is None
 
 
 def biased(backchannel: float = 0.0, interruption: float = 0.0, noise: float = 0.0) -> Weights:
