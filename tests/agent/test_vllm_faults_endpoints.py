@@ -400,6 +400,16 @@ async def test_cancel_ends_every_request():
         assert h.mind.all[0].breaker.state is Circuit.CLOSED, "nobody is to blame"
 
 
+async def test_cancel_wakes_who_waits_to_ask_again():
+    patient = Patience(apology="", overtake_s=600, first_s=600, again_s=500)
+    async with house([dies], patience=patient) as at, asyncio.timeout(60):
+        reply = at.session().reply(ASKED)
+        listening = asyncio.create_task(_all(reply))
+        await until(lambda: at.mind.stats.failures)
+        reply.cancel()
+        assert await listening == []
+
+
 async def test_cancelled_before_it_began_asks_nothing():
     async with house([answer]) as h:
         reply = h.session().reply(ASKED)

@@ -16,12 +16,12 @@ Whatever happens, the user's turn stays in the context: the next turn is answere
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any
 
 from parley.minds.base import (
     Cause,
@@ -74,7 +74,9 @@ class EndpointsReply:
         self._stats, self._clock = stats, time.monotonic
         self._legs: list[_Leg] = []
         self._speaks: _Leg | None = None
-        self._wanted = asyncio.Event()
+        self._stir = asyncio.Event()
+        """Something has happened that ``_wait`` waits for."""
+        self._wanted = False
         self._wanted_s = self._since_s = 0.0
         """When it became wanted; since when its next words are waited for."""
         self._cancelled = self._begun = False
@@ -96,10 +98,11 @@ class EndpointsReply:
     # --- what the conversation says ------------------------------------------------------------
 
     def wanted(self) -> None:
-        if self._wanted.is_set():
+        if self._wanted:
             return
         self._wanted_s = self._since_s = self._clock()
-        self._wanted.set()
+        self._wanted = True
+        self._stir.set()
         for leg in self._legs:
             _tell_wanted(leg)
 
@@ -118,6 +121,7 @@ class EndpointsReply:
 
     def cancel(self) -> None:
         self._cancelled = True
+        self._stir.set()
         for leg in self._legs:
             leg.reply.cancel()
 
@@ -155,6 +159,8 @@ class EndpointsReply:
                         yield apology
             except MindError as error:
                 raise broken or error from None
+            if self._speaks is None:
+                return  # cancelled before anybody spoke
             if broken is not None:
                 self._stats.continued += 1
             try:
@@ -214,6 +220,7 @@ class EndpointsReply:
         MindError when the patience is at its end."""
         began = self._clock()
         while not self._cancelled:
+            self._stir.clear()
             self._ask_where_due()
             if self._apology_due() <= self._clock():
                 self._apologised = True
@@ -223,16 +230,16 @@ class EndpointsReply:
             if await self._settle():
                 self._waited_s += self._clock() - max(began, self._since_s)
                 return
-            if self._wanted.is_set():
+            if self._wanted:
                 self._give_up_in_time()
 
     def _ask_where_due(self) -> None:
         """Starts a request where one is due: none runs, or those that run are slow."""
         now = self._clock()
         if self._legs:
-            if not self._wanted.is_set() or self._overtake_at() > now:
+            if not self._wanted or self._overtake_at() > now:
                 return
-        elif self._failed and not self._wanted.is_set():
+        elif self._failed and not self._wanted:
             return  # a guess that failed is not worth more
         for place in self._free():
             if self._ready_at(place, now) <= now and place[1].take(now):
@@ -250,12 +257,21 @@ class EndpointsReply:
 
     def _ask(self, place: Place) -> None:
         context, said = self._context, self._text.rstrip()
-        speculative = not self._wanted.is_set()
+        speculative = not self._wanted
         if said != context.said or speculative != context.speculative:
             context = replace(context, said=said, speculative=speculative)
         reply = place[2].reply(context)
         events = aiter(reply)
-        self._legs.append(_Leg(place, reply, events, self._clock(), _step(events)))
+        self._legs.append(_Leg(place, reply, events, self._clock(), self._begin(events)))
+
+    def _begin(self, events: AsyncIterator[MindEvent]) -> asyncio.Task[MindEvent | None]:
+        async def first() -> MindEvent | None:
+            try:
+                return await anext(events, None)
+            finally:
+                self._stir.set()
+
+        return asyncio.create_task(first(), name="parley-endpoint")
 
     def _overtake_at(self) -> float:
         """When the slowness of those that run is worth another request."""
@@ -264,30 +280,25 @@ class EndpointsReply:
 
     def _apology_due(self) -> float:
         told = self._apologised or self._text or not self._patience.apology
-        if told or not self._wanted.is_set() or self._context.cause is Cause.NO_INPUT:
+        if told or not self._wanted or self._context.cause is Cause.NO_INPUT:
             return float("inf")
         return self._wanted_s + self._patience.apology_s
 
     async def _wait(self) -> None:
         """For an answer, a failure, being wanted, or the next thing that is due."""
-        waiting: set[asyncio.Future[Any]] = {leg.first for leg in self._legs}
-        if not self._wanted.is_set():
-            wanted = asyncio.ensure_future(self._wanted.wait())
-            try:
-                await asyncio.wait({wanted, *waiting}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                wanted.cancel()
+        if any(leg.first.done() for leg in self._legs):
+            return
+        if not self._wanted:
+            await self._stir.wait()
             return
         now = self._clock()
         ready = [self._ready_at(place, now) for place in self._free()]
         if self._legs:
             ready = [max(at, self._overtake_at()) for at in ready]
         due = min([self._deadline(), self._apology_due(), *ready])
-        timeout = max(0.0, due - now)
-        if waiting:
-            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        else:
-            await asyncio.sleep(timeout)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, due - now)):
+                await self._stir.wait()
 
     async def _settle(self) -> bool:
         """Looks at what has come. True when a leg speaks."""
@@ -362,13 +373,6 @@ class EndpointsReply:
         leg.first.cancel()
         await asyncio.gather(leg.first, return_exceptions=True)
         await leg.reply.aclose()
-
-
-def _step(events: AsyncIterator[MindEvent]) -> asyncio.Task[MindEvent | None]:
-    async def step() -> MindEvent | None:
-        return await anext(events, None)
-
-    return asyncio.create_task(step(), name="parley-endpoint")
 
 
 def _tell_wanted(leg: _Leg) -> None:
