@@ -73,7 +73,8 @@ class Connections:
         await self._session.close()
 
 
-_written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+# Escaped (\u00e4), which takes half the time and can write down whatever a string may hold.
+_written = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _packed(body: Mapping[str, object]) -> bytes:

@@ -140,8 +140,10 @@ def _output(result: ToolResult) -> str:
 
 def _running(context: Context) -> list[str]:
     """Names of tools that were called and have not answered yet."""
-    answered = {item.id for item in context.items if isinstance(item, ToolResult)}
     calls = [item for item in context.items if isinstance(item, ToolCall)]
+    if not calls:
+        return []
+    answered = {item.id for item in context.items if isinstance(item, ToolResult)}
     return list(dict.fromkeys(call.name for call in calls if call.id not in answered))
 
 
