@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import multiprocessing
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import groupby
@@ -16,7 +17,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from parley.bench import mind, mind_latency
+from parley.bench import mind, mind_calls, mind_latency
 from parley.bench.figures import Figure, Goal
 from parley.bench.mind_calibration import Point, curve
 from parley.bench.mind_examples import MEANINGS, tiny
@@ -141,6 +142,29 @@ async def test_what_is_added_stands_beside_what_the_machine_makes_of_nothing(
     assert [f.n for f in figures] == [1] * 4
     assert [bool(f.goals) for f in figures] == [True, False] * 2
     assert fake.asked == 3 * (1 + 8), "a bare one, another bare one, ours"
+
+
+async def test_calls_with_a_process_each_ask_at_one_instant(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mind_latency, "WARM_UP", 0)
+    monkeypatch.setattr(mind_calls, "CALLS", 2)
+    async with fake_model() as fake:
+        figures = await asyncio.to_thread(mind_calls.added, fake.url, 1, lambda _: None)
+    assert [f.name for f in figures] == ["added_2_processes", "added_2_processes_null"]
+    assert [f.n for f in figures] == [1, 1]
+    assert fake.asked == 3 * 2
+
+
+async def test_a_call_that_fails_in_its_process_says_why(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mind_calls, "CALLS", 1)
+    with pytest.raises(OSError, match="cannot reach a language model"):
+        await asyncio.to_thread(mind_calls.added, "http://127.0.0.1:9/v1", 1, lambda _: None)
+
+
+def test_a_call_whose_process_is_gone_is_an_error():
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with pytest.raises(OSError, match="died"):
+        mind_calls._answer(ours, 1.0)
 
 
 def test_what_the_host_takes_is_told(tmp_path: Path):

@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 
 from parley.bench import (
+    mind_calls,
     mind_examples,
     mind_judgements,
     mind_latency,
@@ -141,6 +142,7 @@ async def _part(
     match part:
         case "latency":
             found.figures += await mind_latency.added(url, sizes.rounds, tell)
+            found.figures += await asyncio.to_thread(mind_calls.added, url, sizes.rounds, tell)
         case "aborts":
             found.figures += await mind_latency.aborts(url, sizes.aborts, tell)
         case "prefix":

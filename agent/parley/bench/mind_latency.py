@@ -7,7 +7,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, permutations
 
 import aiohttp
@@ -16,14 +16,14 @@ from parley.bench.figures import Figure, Goal
 from parley.bench.mind_server import Metrics
 from parley.bench.stolen import Stolen
 from parley.minds.base import Cause, Context, Said, TextDelta
-from parley.minds.endpoints import Endpoints
-from parley.minds.endpoints_reply import EndpointsReply
+from parley.minds.endpoints import Endpoints, EndpointsSession
 from parley.minds.vllm import VllmMind, VllmOptions
 from parley.minds.vllm_messages import messages
 
 ADDED_MS = 3.0
 ABORT_MS = 50.0
 CALLS = (1, 8)
+ARMS = ("bare", "again", "ours")
 WARM_UP = 3
 """Rounds that fill caches and pools."""
 STAGES = (1, 2, 4, 8)
@@ -50,30 +50,35 @@ async def added(url: str, rounds: int, tell: Tell) -> list[Figure]:
     in each round, both sent to the same server in turn, with the same library for HTTP. Beside
     it, the same difference of bare requests to other bare requests of that round: what the
     machine makes of nothing."""
-    model = VllmMind(VllmOptions(base_url=url, temperature=0.0, max_tokens=16))
-    mind = Endpoints({url: model})  # as calls have it
+    mind, model = calls_mind(url)
     await mind.start()
-    asked = json.dumps(_bare_body(model)).encode()
+    asked = bare_body(model)
     try:
         return [figure for n in CALLS for figure in await _added(mind, url, asked, n, rounds, tell)]
     finally:
         await mind.aclose()
 
 
+def calls_mind(url: str) -> tuple[Endpoints, VllmMind]:
+    """As calls have it, and the one that it asks."""
+    model = VllmMind(VllmOptions(base_url=url, temperature=0.0, max_tokens=16))
+    return Endpoints({url: model}), model
+
+
 async def _added(
     mind: Endpoints, url: str, asked: bytes, calls: int, rounds: int, tell: Tell
 ) -> list[Figure]:
     sessions = [mind.session() for _ in range(calls)]
-    took: dict[str, list[float]] = {"bare": [], "again": [], "ours": []}
+    took: dict[str, list[float]] = {arm: [] for arm in ARMS}
     stolen = Stolen()
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as client:
+    async with bare_client() as client:
 
         async def first_ms(arm: str, n: int) -> float:
             if arm != "ours":
-                return await _bare_first_ms(client, f"{url}/chat/completions", asked)
-            return await _first_ms(sessions[n].reply(_engine_asks(QUESTION)))
+                return await bare_first_ms(client, url, asked)
+            return await first_text_ms(sessions[n])
 
-        orders = cycle(permutations(took))
+        orders = cycle(permutations(ARMS))
         for number in range(rounds + WARM_UP):
             for arm in next(orders):
                 each = await asyncio.gather(*(first_ms(arm, n) for n in range(calls)))
@@ -82,21 +87,27 @@ async def _added(
             tell(f"first text, {calls} at a time: {number + 1} of {rounds + WARM_UP}")
     for session in sessions:
         await session.aclose()
-    bare, again, ours = (tuple(took[arm]) for arm in ("bare", "again", "ours"))
-    later = f"first text later than of a bare request, {calls} at a time"
+    return less_bare(f"added_{calls}", f"{calls} at a time", took, stolen)
+
+
+def less_bare(
+    name: str, how: str, took: Mapping[str, Sequence[float]], stolen: Stolen
+) -> list[Figure]:
+    """``took``: for each of ``ARMS`` the median of every round."""
+    bare, again, ours = (took[arm] for arm in ARMS)
     return [
         Figure(
-            f"added_{calls}",
-            later,
+            name,
+            f"first text later than of a bare request, {how}",
             samples=_less(ours, bare),
             goals=(Goal("p50", ADDED_MS, "+3 ms"),),
             notes=(
                 f"bare {statistics.median(bare):.1f} ms, ours {statistics.median(ours):.1f} ms "
-                f"(medians of {rounds} rounds)",
+                f"(medians of {len(bare)} rounds)",
                 stolen.note(),
             ),
         ),
-        Figure(f"added_{calls}_null", "... and another bare request's", samples=_less(again, bare)),
+        Figure(f"{name}_null", "... and another bare request's", samples=_less(again, bare)),
     ]
 
 
@@ -110,8 +121,10 @@ def _engine_asks(context: Context) -> Context:
     )
 
 
-async def _first_ms(reply: EndpointsReply) -> float:
+async def first_text_ms(session: EndpointsSession) -> float:
+    """Asked as the engine asks for a reply that is wanted at once."""
     began = time.perf_counter()
+    reply = session.reply(_engine_asks(QUESTION))
     reply.wanted()
     took = 0.0
     async for event in reply:
@@ -121,18 +134,24 @@ async def _first_ms(reply: EndpointsReply) -> float:
     return took
 
 
-def _bare_body(mind: VllmMind) -> dict[str, object]:
-    return {
+def bare_client() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60))
+
+
+def bare_body(mind: VllmMind) -> bytes:
+    body = {
         "model": mind.served.model,
         "messages": messages(QUESTION, mind.options.convention),
         "max_tokens": 16,
         "temperature": 0.0,
         "stream": True,
     }
+    return json.dumps(body).encode()
 
 
-async def _bare_first_ms(client: aiohttp.ClientSession, where: str, asked: bytes) -> float:
+async def bare_first_ms(client: aiohttp.ClientSession, url: str, asked: bytes) -> float:
     """As little as a program can do: the piece that holds the first delta with content."""
+    where = f"{url}/chat/completions"
     began = time.perf_counter()
     took = 0.0
     headers = {"content-type": "application/json"}
