@@ -53,6 +53,14 @@ def test_of_other_languages_and_of_nothing_it_has_no_opinion(text: str) -> None:
     assert p_finished(text) is None
 
 
+def test_a_story_goes_on_however_whole_its_clauses_are() -> None:
+    clause = "i called them today"
+    story = " and ".join([clause] * 5)
+    assert len(story.split()) > wording.STORY
+    assert judged(clause) > 0.5 > judged(story)
+    assert judged(f"{story} because the") < judged(story), "what asks for more still does"
+
+
 def test_a_word_of_two_lists_counts_in_the_first() -> None:
     notes = describe("where is that")
     assert "conjunction" in notes or "determiner" in notes or "object" in notes

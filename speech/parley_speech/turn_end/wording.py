@@ -94,6 +94,11 @@ NAMES = (
 )  # fmt: skip
 LONG = 10
 """Words from which on a phrase is as long as any."""
+STORY = 16
+"""Words from which on a turn is a story: longer than those it has learnt from, and with more pauses
+than its one end, however whole its clauses are."""
+STORY_NATS = 1.0
+"""Against the end of a story, where nothing it says can speak for it."""
 KNOWN = 0.25
 """Least share of words that are in some list: other languages have few of them."""
 
@@ -164,4 +169,6 @@ def p_finished(text: str) -> float | None:
         return None
     weights = load()
     logit = sum(weights[name] * value for name, value in notes.items())
+    if len(text.split()) > STORY:
+        logit = min(logit, 0.0) - STORY_NATS
     return 1.0 / (1.0 + math.exp(-logit))
