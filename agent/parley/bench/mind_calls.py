@@ -12,7 +12,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import cycle, islice, permutations
 from multiprocessing.connection import Connection
 
 from parley.bench import mind_latency
@@ -29,19 +28,17 @@ ROUND_S = 60.0
 
 def added(url: str, rounds: int, tell: mind_latency.Tell) -> list[Figure]:
     """As ``mind_latency.added``. Blocks. Raises OSError when a process is lost."""
-    arms = mind_latency.ARMS
-    took: dict[str, list[float]] = {arm: [] for arm in arms}
+    took: dict[str, list[float]] = {arm: [] for arm in mind_latency.ARMS}
     warm_up = mind_latency.WARM_UP
     with ExitStack() as stack:
         calls = [stack.enter_context(_call(url)) for _ in range(CALLS)]
         for call in calls:
             _answer(call, START_S)
         stolen = Stolen()
-        for number, order in enumerate(islice(cycle(permutations(arms)), rounds + warm_up)):
-            for arm in order:
-                each = _all_at_once(calls, arm)
-                if number >= warm_up:
-                    took[arm].append(statistics.median(each))
+        for number, arm in mind_latency.turns(rounds):
+            each = _all_at_once(calls, arm)
+            if number >= warm_up:
+                took[arm].append(statistics.median(each))
             tell(f"first text, {CALLS} processes: {number + 1} of {rounds + warm_up}")
         return mind_latency.less_bare(
             f"added_{CALLS}_processes", f"{CALLS} calls with a process each", took, stolen

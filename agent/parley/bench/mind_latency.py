@@ -7,8 +7,8 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle, permutations
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle, islice, permutations
 
 import aiohttp
 
@@ -78,16 +78,21 @@ async def _added(
                 return await bare_first_ms(client, url, asked)
             return await first_text_ms(sessions[n])
 
-        orders = cycle(permutations(ARMS))
-        for number in range(rounds + WARM_UP):
-            for arm in next(orders):
-                each = await asyncio.gather(*(first_ms(arm, n) for n in range(calls)))
-                if number >= WARM_UP:
-                    took[arm].append(statistics.median(each))
+        for number, arm in turns(rounds):
+            each = await asyncio.gather(*(first_ms(arm, n) for n in range(calls)))
+            if number >= WARM_UP:
+                took[arm].append(statistics.median(each))
             tell(f"first text, {calls} at a time: {number + 1} of {rounds + WARM_UP}")
     for session in sessions:
         await session.aclose()
     return less_bare(f"added_{calls}", f"{calls} at a time", took, stolen)
+
+
+def turns(rounds: int) -> Iterator[tuple[int, str]]:
+    """(round, arm): every arm once a round, in all orders; the first ``WARM_UP`` do not count."""
+    for number, order in enumerate(islice(cycle(permutations(ARMS)), rounds + WARM_UP)):
+        for arm in order:
+            yield number, arm
 
 
 def less_bare(

@@ -186,6 +186,7 @@ class VllmReply:
         goes_on = bool(self._body.get("continue_final_message"))
         self._answer = Answer(self._limits, goes_on=goes_on, may_call=may_call)
         self.usage = self._answer.usage
+        self._progress = 0  # of this attempt: nothing of the one before buys it time
 
     async def _read(self, response: aiohttp.ClientResponse, answer: Answer) -> None:
         """The next piece of it."""

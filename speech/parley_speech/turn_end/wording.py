@@ -161,7 +161,7 @@ def load() -> Mapping[str, float]:
     return weights
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=8)  # asked every frame about the same words; no store of them
 def p_finished(text: str) -> float | None:
     """P(the user's turn is finished | these words); None: no words, or hardly English ones."""
     notes = describe(text)
