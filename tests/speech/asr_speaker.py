@@ -12,7 +12,7 @@ import numpy as np
 
 from parley_speech import audio
 from parley_speech.asr.grammar import COURTESIES, from_phrases
-from parley_speech.asr.pocketsphinx import PocketsphinxStream
+from parley_speech.asr.process import ChildStream
 from parley_speech.types import MIC_FRAME, MIC_HZ, Hypothesis, Pcm
 
 AUDIO = Path(__file__).parent.parent / "data/audio"
@@ -71,7 +71,7 @@ class Answer:
     """From the end of the utterance to its final."""
 
 
-def push(stream: PocketsphinxStream, pcm: Pcm, *, begin: bool = True) -> None:
+def push(stream: ChildStream, pcm: Pcm, *, begin: bool = True) -> None:
     """All frames; the utterance begins where the voice does."""
     for i, frame in enumerate(audio.frames(pcm, MIC_FRAME)):
         if begin and i == LEAD_MS // 20:
@@ -79,7 +79,7 @@ def push(stream: PocketsphinxStream, pcm: Pcm, *, begin: bool = True) -> None:
         stream.push(frame)
 
 
-async def final_of(stream: PocketsphinxStream) -> tuple[list[Hypothesis], Hypothesis]:
+async def final_of(stream: ChildStream) -> tuple[list[Hypothesis], Hypothesis]:
     """Partials still to come, and the final."""
     found: list[Hypothesis] = []
     async with asyncio.timeout(FINAL_S):
@@ -89,7 +89,7 @@ async def final_of(stream: PocketsphinxStream) -> tuple[list[Hypothesis], Hypoth
     return found[:-1], found[-1]
 
 
-async def say(stream: PocketsphinxStream, pcm: Pcm) -> Hypothesis:
+async def say(stream: ChildStream, pcm: Pcm) -> Hypothesis:
     """At once; gives the final."""
     push(stream, in_a_room(pcm))
     stream.end_utterance()
@@ -97,7 +97,7 @@ async def say(stream: PocketsphinxStream, pcm: Pcm) -> Hypothesis:
 
 
 async def say_in_time(
-    stream: PocketsphinxStream, pcm: Pcm, every_frame: Callable[[], None] = lambda: None
+    stream: ChildStream, pcm: Pcm, every_frame: Callable[[], None] = lambda: None
 ) -> Answer:
     """Frame by frame at the pace of a microphone."""
     partials: list[Timed] = []

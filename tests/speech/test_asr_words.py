@@ -11,7 +11,8 @@ import pytest_asyncio
 from parley_speech import audio
 from parley_speech.asr import spoken
 from parley_speech.asr.grammar import from_phrases
-from parley_speech.asr.pocketsphinx import PocketsphinxRecognizer, PocketsphinxStream
+from parley_speech.asr.pocketsphinx import PocketsphinxRecognizer
+from parley_speech.asr.process import ChildStream
 from parley_speech.types import MIC_HZ, Grammar, Pcm
 from speech.asr_speaker import FRONT_DESK, LEAD_MS, clip, final_of, in_a_room, push, say
 
@@ -167,7 +168,7 @@ async def test_a_grammar_holds_from_the_next_utterance_on(recognizer: Pocketsphi
     assert [first, second.text, third.text] == ["seven", "goodbye", "please try again"]
 
 
-async def say_rest(stream: PocketsphinxStream) -> str:
+async def say_rest(stream: ChildStream) -> str:
     return (await final_of(stream))[1].text
 
 

@@ -14,13 +14,66 @@ import signal
 import sys
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from parley_speech.asr import wire
-from parley_speech.asr.decoding import Heard, Models, StreamDecoder
+from parley_speech.asr.heard import Heard
 from parley_speech.asr.wire import Kind, Message
 
 READ_BYTES = 65536
+
+
+class Decoder(Protocol):
+    """One stream's decoding. ``step`` does a little of the work that is there."""
+
+    problems: list[str]
+    """For somebody to read; the stream goes on."""
+
+    def prepare(self, source: str) -> None:
+        """A grammar (JSGF) will be used."""
+        ...
+
+    def begin(self, number: int, source: str) -> None:
+        """An utterance, in a grammar or, where the source is empty, open English."""
+        ...
+
+    def push(self, pcm: bytes) -> None:
+        """Of the utterance: 16 kHz mono int16 little endian."""
+        ...
+
+    def end(self) -> None:
+        """The utterance is over: its final is wanted."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """There is work."""
+        ...
+
+    @property
+    def taken(self) -> tuple[int, int] | None:
+        """(utterance, bytes decoded)."""
+        ...
+
+    def step(self) -> list[Heard]: ...
+
+    def close(self) -> None: ...
+
+
+class Models(Protocol):
+    """What the streams of a child share."""
+
+    def decoder(self) -> Decoder: ...
+
+
+def _pocketsphinx(options: Mapping[str, Any]) -> Models:
+    from parley_speech.asr.decoding import Models
+
+    return Models(options["pronunciations"], options["decoder"])
+
+
+ENGINES: Mapping[str, Callable[[Mapping[str, Any]], Models]] = {"pocketsphinx": _pocketsphinx}
 
 
 class Child:
@@ -30,7 +83,7 @@ class Child:
         self._models = models
         self._source_fd, self._sink_fd = source_fd, sink_fd
         self._reader = wire.Reader()
-        self._streams: dict[int, StreamDecoder] = {}
+        self._streams: dict[int, Decoder] = {}
         self._inboxes: dict[int, deque[Message]] = {}
 
     def run(self) -> None:
@@ -48,7 +101,7 @@ class Child:
         data = os.read(self._source_fd, READ_BYTES)
         for message in self._reader.feed(data):
             if message.kind is Kind.OPEN:
-                self._streams[message.stream] = StreamDecoder(self._models)
+                self._streams[message.stream] = self._models.decoder()
                 self._inboxes[message.stream] = deque()
             elif message.stream in self._inboxes:
                 self._inboxes[message.stream].append(message)
@@ -71,7 +124,7 @@ class Child:
         while stream.problems:
             self._send(Kind.PROBLEM, number, message=stream.problems.pop(0))
 
-    def _obey(self, number: int, stream: StreamDecoder, message: Message) -> None:
+    def _obey(self, number: int, stream: Decoder, message: Message) -> None:
         match message.kind:
             case Kind.PREPARE:
                 stream.prepare(message.fields["source"])
@@ -112,7 +165,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     began = time.monotonic()
     try:
-        models = Models(options["pronunciations"], options["decoder"])
+        models = ENGINES[options["engine"]](options)
     except Exception as error:  # told to the parent, which knows what to do about it
         os.write(sink_fd, wire.encode(Kind.PROBLEM, message=f"{type(error).__name__}: {error}"))
         sys.exit(1)

@@ -26,6 +26,7 @@ import numpy as np
 
 from parley_speech.asr import lexicon, scores
 from parley_speech.asr.channel import CEPSTRA, HOP, ChannelMean, FloatArray, cepstra, distance
+from parley_speech.asr.heard import Heard
 
 BYTES_PER_MS = 32
 BLOCK_MS = 100
@@ -53,18 +54,6 @@ MIN_SPEECH_FRAMES = 15
 LEARN_FROM = 0.2
 """Least confidence of an utterance whose sound tells about the channel: a barking dog's does not,
 and after another voice than before, what was learnt is to fade."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What was heard of an utterance."""
-
-    utterance: int
-    text: str
-    final: bool
-    words: tuple[tuple[str, int, int, float], ...]
-    """(text, start_ms, end_ms, confidence); times count from the utterance's first sample."""
-    confidence: float
 
 
 @dataclass(slots=True)
@@ -99,6 +88,9 @@ class Models:
         first = self._decoder(None)
         self._lm = first.get_lm(OPEN_SEARCH)
         self._spare.append(first)
+
+    def decoder(self) -> StreamDecoder:
+        return StreamDecoder(self)
 
     def borrow(self) -> Any:
         return self._spare.pop() if self._spare else self._decoder(self._lm)

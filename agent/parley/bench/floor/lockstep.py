@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from parley_speech.asr import wire
 from parley_speech.asr.backlog import Backlog
-from parley_speech.asr.decoding import BLOCK_MS, Heard, Models, StreamDecoder
+from parley_speech.asr.decoding import BLOCK_MS, Models, StreamDecoder
 from parley_speech.asr.grammar import jsgf_source
+from parley_speech.asr.heard import Heard
 from parley_speech.asr.wire import Kind, Message
 from parley_speech.types import FRAME_MS, Grammar, Hypothesis, Pcm
 
