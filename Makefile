@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-COMPILE = $(UV) pip compile pyproject.toml --extra espeak --extra report --extra speech-server \
-  --extra text --group dev --quiet \
+COMPILE = $(UV) pip compile pyproject.toml --extra espeak --extra moonshine --extra report \
+  --extra speech-server --extra text --group dev --quiet \
   --override locks/overrides.txt --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header --no-annotate
 SAY = @printf '\033[1m%s\033[0m\n'

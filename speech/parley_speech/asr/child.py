@@ -73,7 +73,16 @@ def _pocketsphinx(options: Mapping[str, Any]) -> Models:
     return Models(options["pronunciations"], options["decoder"])
 
 
-ENGINES: Mapping[str, Callable[[Mapping[str, Any]], Models]] = {"pocketsphinx": _pocketsphinx}
+def _moonshine(options: Mapping[str, Any]) -> Models:
+    from parley_speech.asr.moonshine.stream import models
+
+    return models(options)
+
+
+ENGINES: Mapping[str, Callable[[Mapping[str, Any]], Models]] = {
+    "pocketsphinx": _pocketsphinx,
+    "moonshine": _moonshine,
+}
 
 
 class Child:

@@ -16,7 +16,8 @@ OF_THE_BENCH = (
     "follow", "texts", "told",
 )  # fmt: skip
 OF_SPEECH = (
-    "*.py", "vad/*.py", "asr/*.py", "turn_end/*.py", "data/*.npz", "data/**/*.onnx", "data/*.json",
+    "*.py", "vad/*.py", "asr/**/*.py", "turn_end/*.py", "data/*.npz", "data/**/*.onnx",
+    "data/*.json",
 )  # fmt: skip
 
 

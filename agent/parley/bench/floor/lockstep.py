@@ -1,25 +1,29 @@
 """The recogniser of a call in virtual time: real decoding, modelled delays, the same every time.
 
 A call's recogniser decodes in another process, and what it finds comes when it comes. Here the
-same decoder (``parley_speech.asr.decoding``) runs in this process, between two ticks, and its
-results are held back until the virtual time at which a machine of a given speed would have had
-them: one decoder works through the blocks in order, a block of audio costs ``load`` times its
-length, and a final ``final_ms`` more. So a run does not depend on how busy this machine is, and a
-slower one is a number away. The backlog, the pre-roll and the order of messages are a call's own.
+same decoder (``child.Decoder``) runs in this process, between two ticks, and its results are held
+back until the virtual time at which a machine of a given speed would have had them: one decoder
+does its work in order. Pocketsphinx: a block of audio costs ``load`` times its length, and a final
+``final_ms`` more. Moonshine: sound that was encoded and tokens that were computed, each its price.
+So a run does not depend on how busy this machine is, and a slower one is a number away. The
+backlog, the pre-roll and the order of messages are a call's own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from parley_speech.asr import wire
+from parley_speech.asr import child, decoding, wire
 from parley_speech.asr.backlog import Backlog
-from parley_speech.asr.decoding import BLOCK_MS, Models, StreamDecoder
 from parley_speech.asr.grammar import jsgf_source
 from parley_speech.asr.heard import Heard
+from parley_speech.asr.moonshine.recognizer import HELP, find_model
+from parley_speech.asr.moonshine.stream import MoonshineModels, models
 from parley_speech.asr.wire import Kind, Message
-from parley_speech.types import FRAME_MS, Grammar, Hypothesis, Pcm
+from parley_speech.types import FRAME_MS, EngineUnavailable, Grammar, Hypothesis, Pcm
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +41,35 @@ class Pace:
     """... in open English, with the best path through the lattice."""
     way_ms: float = 2.0
     """Between the processes, both ways."""
+    encode: float = 0.018
+    """Moonshine: time per time of audio that is encoded."""
+    step_ms: float = 5.5
+    """... a step of its decoder,"""
+    row_ms: float = 1.8
+    """... and each token in it."""
 
 
 class LockstepRecognizer:
     """Meets `parley_speech.types.Recognizer`. ``stream`` is a call's."""
 
-    def __init__(self, pace: Pace | None = None) -> None:
+    def __init__(self, pace: Pace | None = None, asr: str = "pocketsphinx") -> None:
+        """``asr``: pocketsphinx or moonshine."""
+        if asr not in child.ENGINES:
+            raise ValueError(f"virtual time knows {', '.join(child.ENGINES)}, not {asr!r}")
         self._pace = pace or Pace()
-        self._models: Models | None = None
+        self._asr = asr
+        self._models: child.Models | None = None
 
     async def start(self) -> None:
-        """Loads the models, 0.3 s. Idempotent."""
-        if self._models is None:
-            self._models = Models({}, {})
+        """Loads the models, 0.3 to 1 s. Idempotent. Raises EngineUnavailable."""
+        if self._models is not None:
+            return
+        if self._asr == "moonshine":
+            if (folder := find_model()) is None:
+                raise EngineUnavailable(HELP)
+            self._models = models({"folder": folder, "threads": 1})
+        else:
+            self._models = decoding.Models({}, {})
 
     def stream(self) -> LockstepStream:
         if self._models is None:
@@ -63,9 +83,10 @@ class LockstepRecognizer:
 class LockstepStream:
     """Meets `parley_speech.types.RecognizerStream`; its clock is the frames it is given."""
 
-    def __init__(self, models: Models, pace: Pace) -> None:
+    def __init__(self, models: child.Models, pace: Pace) -> None:
         self._pace = pace
-        self._decoder = StreamDecoder(models)
+        self._models = models
+        self._decoder = models.decoder()
         self._backlog = Backlog()
         self._reader = wire.Reader()
         self._inbox: deque[Message] = deque()
@@ -113,10 +134,9 @@ class LockstepStream:
         while self._decoder.busy and self._free_ms < self._now_ms + FRAME_MS:
             before = self._decoder.taken
             begun_ms = max(self._free_ms, self._now_ms)
-            decoding_ms, final_ms = self._cost_ms()
+            cost_ms = self._clock()
             heard = self._decoder.step()
-            finished = any(result.final for result in heard)
-            ended_ms = self._free_ms = begun_ms + decoding_ms + finished * final_ms
+            ended_ms = self._free_ms = begun_ms + cost_ms(heard)
             for result in heard:
                 self._found(result, ended_ms)
             after = self._decoder.taken
@@ -125,15 +145,12 @@ class LockstepStream:
             self._receive()
             self._obey()
 
-    def _cost_ms(self) -> tuple[float, float]:
-        """(the next block's, a final's)."""
-        now = self._decoder._now
-        assert now is not None, "a busy decoder has an utterance"
-        left_ms = (len(now.pcm) - now.fed) / 32
-        load = self._pace.load_grammar if now.source else self._pace.load_open
-        block_ms = min(float(BLOCK_MS), left_ms)
-        final_ms = self._pace.final_ms if now.source else self._pace.final_open_ms
-        return block_ms * load, final_ms
+    def _clock(self) -> Callable[[Sequence[Heard]], float]:
+        """Started before a step; tells after it what it cost."""
+        if isinstance(self._models, MoonshineModels):
+            return _moonshine_ms(self._models, self._pace)
+        assert isinstance(self._decoder, decoding.StreamDecoder)
+        return _pocketsphinx_ms(self._decoder, self._pace)
 
     def _receive(self) -> None:
         for data in self._backlog.outgoing(0):
@@ -164,3 +181,27 @@ class LockstepStream:
         }
         for hypothesis in self._backlog.heard(fields):
             self._due.append((at_ms + self._pace.way_ms, hypothesis))
+
+
+def _pocketsphinx_ms(
+    decoder: decoding.StreamDecoder, pace: Pace
+) -> Callable[[Sequence[Heard]], float]:
+    now = decoder._now
+    assert now is not None, "a busy decoder has an utterance"
+    left_ms = (len(now.pcm) - now.fed) / 32
+    block_ms = min(float(decoding.BLOCK_MS), left_ms)
+    decoding_ms = block_ms * (pace.load_grammar if now.source else pace.load_open)
+    final_ms = pace.final_ms if now.source else pace.final_open_ms
+    return lambda heard: decoding_ms + final_ms * any(result.final for result in heard)
+
+
+def _moonshine_ms(models: MoonshineModels, pace: Pace) -> Callable[[Sequence[Heard]], float]:
+    before = dataclasses.replace(models.model.work)
+
+    def cost(heard: Sequence[Heard]) -> float:
+        work = models.model.work
+        encoding_ms = pace.encode * (work.samples - before.samples) / 16
+        steps_ms = pace.step_ms * (work.steps - before.steps)
+        return encoding_ms + steps_ms + pace.row_ms * (work.rows - before.rows)
+
+    return cost

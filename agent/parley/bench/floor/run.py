@@ -51,6 +51,8 @@ class Setting:
     pace: Pace | None = None
     told: bool = False
     """The words come from the scenes: a recogniser that is never wrong."""
+    asr: str = "pocketsphinx"
+    """Who recognises otherwise: pocketsphinx or moonshine."""
 
 
 def run(
@@ -95,7 +97,14 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
 
 def key(scene: Scene, setting: Setting) -> str:
     """The same for the same scene, code and setting, another one as soon as any of it changes."""
-    what = [scene.as_json(), fingerprint(), str(setting.policy), str(setting.pace), setting.told]
+    what = [
+        scene.as_json(),
+        fingerprint(),
+        str(setting.policy),
+        str(setting.pace),
+        setting.told,
+        setting.asr,
+    ]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -136,7 +145,7 @@ class _Worker:
 
     async def _stage(self) -> Stage:
         setting = self.setting
-        recognizer = LockstepRecognizer(setting.pace)
+        recognizer = LockstepRecognizer(setting.pace, setting.asr)
         await recognizer.start()
         studio = Studio(setting.cache, setting.clips)
         voices = renderings(setting.cache)

@@ -17,6 +17,7 @@ from parley.dialogue.ears import Canceller, Ears, OverlapSense, TurnEndSense
 from parley.dialogue.engine import Engine
 from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
+from parley_speech.asr.choice import AUTO, resolved
 from parley_speech.registry import load
 from parley_speech.remote import voice_of
 from parley_speech.turn_end.wording import p_finished
@@ -29,7 +30,7 @@ class Parts:
 
     mind: str | Mind = "flow"
     voice: str | Synthesizer = "espeak"
-    asr: str | Recognizer = "pocketsphinx"
+    asr: str | Recognizer = AUTO
     vad: str | Callable[[], Vad] = "fusion"
     canceller: Callable[[], Canceller] | None = None
     """Makes a call's echo canceller; None: ours."""
@@ -60,7 +61,8 @@ class Engines:
         self._mind: Mind = parts.mind if not isinstance(parts.mind, str) else _mind(parts)
         self._voice: Synthesizer
         self._voice = voice_of(parts.voice) if isinstance(parts.voice, str) else parts.voice
-        self._asr: Recognizer = _part("asr", parts.asr)
+        asr = parts.asr
+        self._asr: Recognizer = load("asr", resolved(asr))() if isinstance(asr, str) else asr
         self._vad: Callable[[], Vad]
         self._vad = load("vad", parts.vad) if isinstance(parts.vad, str) else parts.vad
         self._turn_end: Callable[[], TurnEndSense]
@@ -118,10 +120,6 @@ def _overlap() -> OverlapSense:
     from parley_speech.overlap import OverlapClassifier
 
     return OverlapClassifier()
-
-
-def _part(kind: Any, part: Any) -> Any:
-    return load(kind, part)() if isinstance(part, str) else part
 
 
 def _mind(parts: Parts) -> Mind:

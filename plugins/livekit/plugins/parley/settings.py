@@ -27,7 +27,11 @@ class Settings(BaseSettings):
         description="who speaks: an engine, or speech servers as http://host:port?voice=name, "
         "several with commas between; their token is PARLEY_SPEECH_TOKEN",
     )
-    asr: str = Field("pocketsphinx", description="who recognises")
+    asr: str = Field(
+        "auto",
+        description="who recognises: moonshine (understands far more; the extra of that name), "
+        "pocketsphinx, or auto: the first of these that is installed",
+    )
     vad: str = Field("fusion", description="voice activity: fusion, silero, webrtc")
     turn_end: str = Field("prosody", description="how finished a voice sounds: prosody, smart_turn")
     greet: bool = Field(True, description="the agent speaks first")

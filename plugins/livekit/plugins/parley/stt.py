@@ -29,6 +29,7 @@ from livekit.agents.types import (
 
 from parley_speech import registry
 from parley_speech import types as speech
+from parley_speech.asr.choice import AUTO, resolved
 from parley_speech.types import FRAME_MS, MIC_FRAME, EngineUnavailable, Grammar, Hypothesis
 from parley_speech.vad.silero import SileroVad
 
@@ -49,7 +50,8 @@ class STT(stt.STT[str]):
 
     Args:
         engine: an engine's name, or a `parley_speech.types.Recognizer`, which is then the caller's
-            to close. The default is pocketsphinx, for English.
+            to close. The default is moonshine where it is installed, else pocketsphinx; both are
+            for English.
         vad: makes the detector that says when someone speaks, for each stream.
         grammar: the only sentences that count; None: anything may be said.
         min_silence_duration: seconds of silence that end a speech.
@@ -63,7 +65,7 @@ class STT(stt.STT[str]):
 
     def __init__(
         self,
-        engine: str | speech.Recognizer | None = None,
+        engine: str | speech.Recognizer = AUTO,
         *,
         vad: Callable[[], speech.Vad] = SileroVad,
         grammar: Grammar | None = None,
@@ -80,12 +82,9 @@ class STT(stt.STT[str]):
         self._vad, self._grammar, self._language = vad, grammar, LanguageCode(language)
         self._engine: speech.Recognizer
         self._owned = True
-        if engine is None:
-            from parley_speech.asr.pocketsphinx import PocketsphinxRecognizer
-
-            self._engine, self._model = PocketsphinxRecognizer(), "pocketsphinx"
-        elif isinstance(engine, str):
-            self._engine, self._model = registry.load("asr", engine)(), engine
+        if isinstance(engine, str):
+            self._model = resolved(engine)
+            self._engine = registry.load("asr", self._model)()
         else:
             self._engine, self._model = engine, type(engine).__name__
             self._owned = False

@@ -17,6 +17,7 @@ from parley.dialogue.engine import Engine
 from parley.dialogue.events import EngineEvent
 from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
+from parley_speech.asr.choice import resolved
 from parley_speech.types import Recognizer, Synthesizer
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def floor(
     told: Annotated[
         bool, typer.Option("--told", help="a recogniser that is never wrong: the floor alone")
     ] = False,
+    asr: Annotated[
+        str, typer.Option(help="who recognises: moonshine, pocketsphinx, auto")
+    ] = "auto",
     every: Annotated[int, typer.Option(help="only every so many-th conversation")] = 1,
     system: Annotated[
         str,
@@ -132,7 +136,15 @@ def floor(
     results = folder / "results.jsonl"
     if fresh:
         results.unlink(missing_ok=True)
-    setting = Setting(product_engine, out / "cache", clips, folder / "calls", numbers, told=told)
+    setting = Setting(
+        product_engine,
+        out / "cache",
+        clips,
+        folder / "calls",
+        numbers,
+        told=told,
+        asr=resolved(asr),
+    )
     with Progress(console=console) as progress:
         task = progress.add_task("conversations", total=len(scenes))
         seconds = None if minutes is None else minutes * 60
