@@ -27,11 +27,12 @@ def completeness(patterns: Sequence[Pattern], text: str) -> float | None:
     heard = Heard(flow_text.tokens(text))
     if not heard.tokens:
         return None
-    digits = _digits(patterns, heard)
-    if digits is not None:
-        return digits
     found = flow_match.best(patterns, heard)
     whole = found is not None and _explains_the_end(found[1], heard)
+    spelled_out = found is not None and _ends_in_words(patterns[found[0]], found[1], heard)
+    digits = None if spelled_out else _digits(patterns, heard)
+    if digits is not None:
+        return digits
     said_last = flow_text.words(text)[-1]
     if said_last in flow_text.DANGLING and not whole:
         return OPEN
@@ -45,6 +46,11 @@ def completeness(patterns: Sequence[Pattern], text: str) -> float | None:
             return EITHER if asks_for_slot or not same else DONE
         return OPEN
     return DONE if whole else None
+
+
+def _ends_in_words(pattern: Pattern, match: Match, heard: Heard) -> bool:
+    """The last word heard is the phrase's own: "the wrong one" ends in no digit of a number."""
+    return match.end == len(heard.tokens) and isinstance(pattern.elements[-1], str)
 
 
 def _digits(patterns: Sequence[Pattern], heard: Heard) -> float | None:

@@ -8,12 +8,13 @@ Punctuation may stand anywhere between words; a word has several spellings (``sp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from parley_speech.asr.moonshine import tempo
-from parley_speech.asr.moonshine.model import Cache, Speech, Written
+from parley_speech.asr.moonshine.model import Cache, Speech
 from parley_speech.asr.moonshine.spelling import BEGIN, END, GLUE, Spelling
 from parley_speech.asr.moonshine.word_graph import WordGraph
 
@@ -21,8 +22,12 @@ BEAM = 8
 """Hypotheses kept. Of 164 sentences in a desk's grammar 150 are right with 4, 155 with 8."""
 UNFINISHED = -4.0
 """Nats for a sentence after which the grammar does not allow to stop: it may go on."""
-HOPELESS = -14.0
-"""Nats: a search ends when its best hypothesis has fallen so far behind what was written freely."""
+BEHIND = 7.0
+"""Nats by which a hypothesis may fall behind the best one and still be kept."""
+HOPELESS = -3.5
+"""Nats a token: a search whose best hypothesis is worse is over. What is right has -1.4 or more."""
+PATIENCE = 4
+"""Tokens before a search may be given up: an odd voice may begin oddly."""
 MOST_STATES = 4000
 """Of a grammar, kept with what may follow them."""
 
@@ -58,6 +63,10 @@ class _Hypothesis:
     last: int = BEGIN
 
 
+_Way = tuple[float, int, int, State]
+"""Log P, the hypothesis that it goes on from, its token, the state after it."""
+
+
 class Constraint:
     """A grammar and the spelling of its words."""
 
@@ -66,29 +75,17 @@ class Constraint:
         self._spelling = spelling
         self._marks = set(spelling.punctuation.values())
         self._hyphen = spelling.punctuation[GLUE]
-        self._start: State = frozenset([(Place(graph.start), ())])
         self._known: dict[Place, tuple[tuple[int, Place, str], ...]] = {}
 
-    def likeliest(self, speech: Speech, free: Written, sounding_ms: float) -> Sentence | None:
+    def likeliest(
+        self, speech: Speech, sounding_ms: float, begun: Sequence[Sequence[str]] = ()
+    ) -> Sentence | None:
         """The likeliest sentence in ``speech``, in which a voice sounded for ``sounding_ms``; None
-        where nothing comes near ``free``, what the decoder wrote freely. If that is a sentence of
-        the grammar, there is nothing to search for."""
-        return self._allowed(free) or self._search(speech, free.log_p, sounding_ms)
-
-    def _allowed(self, free: Written) -> Sentence | None:
-        state = self._start
-        for token in free.tokens:
-            after = self._follow(state)
-            if token not in after:
-                return None
-            state = after[token]
-        sentence = self._ended(state, free.log_p, None)
-        return sentence if sentence is not None and sentence.whole else None
-
-    def _search(self, speech: Speech, free_log_p: float, sounding_ms: float) -> Sentence | None:
-        live = [_Hypothesis(0.0, self._start)]
+        where none is likely. ``begun``: words of sentences that this one may go on with."""
+        starts = {self._graph.start, *(n for words in begun for n in self._graph.along(words))}
+        live = [_Hypothesis(0.0, frozenset((Place(node), ()) for node in starts))]
         cache, best = Cache(), None
-        for _ in range(speech.most + 4):
+        for count in range(1, speech.most + 5):
             tokens = np.array([[h.last] for h in live], np.int64)
             logs, cache = speech.model.step(speech.states, tokens, cache)
             ways = [
@@ -100,22 +97,29 @@ class Constraint:
             for log_p, row, token, _ in ways[: 2 * BEAM]:
                 if token == END:
                     best = _better(best, self._ended(live[row].state, log_p, sounding_ms))
-            bar = max(free_log_p + HOPELESS, -np.inf if best is None else best.log_p)
-            kept = [way for way in ways if way[2] != END and way[0] > bar][:BEAM]
+            kept = self._kept(ways, best, count)
             if not kept:
                 break
             live = [_Hypothesis(log_p, state, token) for log_p, _, token, state in kept]
             cache = cache.of([row for _, row, _, _ in kept])
         return best
 
-    def _ended(self, state: State, log_p: float, sounding_ms: float | None) -> Sentence | None:
+    def _kept(self, ways: Sequence[_Way], best: Sentence | None, count: int) -> Sequence[_Way]:
+        """Of the ways to go on, the likeliest first, those that may still win."""
+        going_on = [way for way in ways if way[2] != END]
+        if not going_on or (count > PATIENCE and going_on[0][0] < HOPELESS * count):
+            return []
+        bar = going_on[0][0] - BEHIND
+        bar = bar if best is None else max(bar, best.log_p)
+        return [way for way in going_on[:BEAM] if way[0] > bar]
+
+    def _ended(self, state: State, log_p: float, sounding_ms: float) -> Sentence | None:
         """With the fewest words that these tokens may be."""
         whole = [words for place, words in state if self._may_stop(place)]
         words = min(whole or [w for place, w in state if not place.rest], key=len, default=())
         if not words:
             return None
-        if sounding_ms is not None:
-            log_p += tempo.log_fit(sum(map(len, words)), sounding_ms)
+        log_p += tempo.log_fit(sum(map(len, words)), sounding_ms)
         return Sentence(words, log_p if whole else log_p + UNFINISHED, bool(whole))
 
     def _may_stop(self, place: Place) -> bool:

@@ -28,7 +28,7 @@ from parley_speech.asr.grammar import GrammarError
 from parley_speech.asr.heard import Heard
 from parley_speech.asr.moonshine import tempo
 from parley_speech.asr.moonshine.constrained import Constraint, Sentence
-from parley_speech.asr.moonshine.model import Moonshine, Speech, Written
+from parley_speech.asr.moonshine.model import Moonshine, Written
 from parley_speech.asr.moonshine.word_graph import WordGraph
 from parley_speech.types import FRAME_MS, MIC_FRAME
 
@@ -48,7 +48,11 @@ HUSH_FRAMES = 6
 """Frames of which the quietest run is looked for."""
 MOST_GRAMMARS = 24
 
-INCOMPLETE = 0.5
+ENOUGH = 0.4
+"""Confidence of a sentence of the grammar from which nothing else is looked for."""
+UNFINISHED_FROM = 0.25
+"""... of an unfinished one from which the next utterance may go on with it."""
+INCOMPLETE = 0.7
 """Factor for a sentence after which the grammar does not allow to stop."""
 NO_WORDS = frozenset("♪♫©")
 """What the model writes for music and noise."""
@@ -83,6 +87,8 @@ class _Utterance:
     paused: bool = False
     """What was found last was found after the voice, and no voice came since."""
     found: Found = field(default_factory=Found)
+    sentence: Sentence | None = None
+    """Of the grammar, if that was asked."""
     guess: tuple[int, ...] = ()
     told: str = ""
     ended: bool = False
@@ -113,6 +119,8 @@ class MoonshineStream:
     def __init__(self, models: MoonshineModels) -> None:
         self._models = models
         self._now: _Utterance | None = None
+        self._unfinished: tuple[tuple[str, ...], ...] = ()
+        """What the last utterance may have begun."""
         self.problems: list[str] = []
 
     def close(self) -> None:
@@ -179,7 +187,15 @@ class MoonshineStream:
         if not now.paused:
             self._decode(now, sound, loud, whole=True)
         self._now = None
+        self._remember(now)
         return self._heard(now, final=True)
+
+    def _remember(self, now: _Utterance) -> None:
+        """Who paused in the middle of a sentence goes on with it in the next utterance."""
+        before, self._unfinished = self._unfinished, ()
+        sentence = now.sentence
+        if sentence is not None and not sentence.whole and now.found.confidence >= UNFINISHED_FROM:
+            self._unfinished = (sentence.words, *((*b, *sentence.words) for b in before))
 
     def _partial(self, now: _Utterance) -> list[Heard]:
         heard = self._heard(now, final=False)
@@ -219,13 +235,19 @@ class MoonshineStream:
             return
         padded = np.concatenate([sound, np.zeros(TAIL_MS * BYTES_PER_MS // 2, np.int16)])
         speech = self._models.model.listen(padded)
+        sounding_ms = tempo.sounding_ms(loud)
+        now.sentence = None
+        constraint = self._constraint(now.source) if now.begun == 0 and whole else None
+        if constraint is not None:
+            now.sentence = constraint.likeliest(speech, sounding_ms, self._unfinished)
+            if now.sentence is not None and (p := of_sentence(now.sentence)) >= ENOUGH:
+                now.found = Found(tuple((word, p) for word in now.sentence.words), p)
+                return
         free = speech.follow(now.guess)
         now.guess = free.tokens
-        sounding_ms = tempo.sounding_ms(loud)
         now.found = self._freely(free, sounding_ms)
-        constraint = self._constraint(now.source) if now.begun == 0 else None
-        if constraint is not None and whole:
-            now.found = self._allowed(constraint, speech, free, sounding_ms) or now.found
+        if now.sentence is not None and (p := of_sentence(now.sentence)) > now.found.confidence:
+            now.found = Found(tuple((word, p) for word in now.sentence.words), p)
 
     def _freely(self, free: Written, sounding_ms: float) -> Found:
         spelling = self._models.model.spelling
@@ -247,18 +269,6 @@ class MoonshineStream:
             for tokens, (_, logs) in zip(begun, words, strict=True)
         ]
         return Found(tuple((w, p) for w, p in found if w), fit * of_text(free.mean_log_p))
-
-    def _allowed(
-        self, constraint: Constraint, speech: Speech, free: Written, sounding_ms: float
-    ) -> Found | None:
-        """None where what was written freely is better."""
-        sentence = constraint.likeliest(speech, free, sounding_ms)
-        if sentence is None:
-            return None
-        p = of_sentence(sentence)
-        if p < self._freely(free, sounding_ms).confidence and p < 0.5:
-            return None
-        return Found(tuple((word, p) for word in sentence.words), p)
 
     def _constraint(self, source: str) -> Constraint | None:
         if not source:

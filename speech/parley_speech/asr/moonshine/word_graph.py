@@ -48,6 +48,13 @@ class WordGraph:
     def whole(self, node: int) -> bool:
         return self._reached(node)[1]
 
+    def along(self, words: Sequence[str]) -> frozenset[int]:
+        """The nodes at which one is after ``words``; none where the grammar does not allow them."""
+        nodes = frozenset([self.start])
+        for word in words:
+            nodes = frozenset(to for node in nodes for said, to in self.after(node) if said == word)
+        return nodes
+
     def _reached(self, node: int) -> tuple[tuple[tuple[str, int], ...], bool]:
         if node not in self._next:
             seen, todo = {node}, [node]
