@@ -104,7 +104,7 @@ def read_pieces(path: Path) -> list[bytes]:
     while at < len(data):
         length = data[at]
         at += 1
-        if length > 127:
+        if length > 127 and at < len(data):
             length = length - 128 + 128 * data[at]
             at += 1
         pieces.append(data[at : at + length])

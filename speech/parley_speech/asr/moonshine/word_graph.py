@@ -39,7 +39,10 @@ class WordGraph:
         self._of_rule: dict[tuple[str, int], int] = {}
         self._open: list[tuple[str, int]] = []
         self._next: dict[int, tuple[tuple[tuple[str, int], ...], bool]] = {}
-        self.start = self._rule(next(reversed(rules)), END)
+        try:
+            self.start = self._rule(next(reversed(rules)), END)
+        except RecursionError:
+            raise GrammarError("this grammar has groups within groups beyond all measure") from None
 
     def after(self, node: int) -> tuple[tuple[str, int], ...]:
         """The words that may come at ``node``, each with the node that it leads to."""
@@ -82,6 +85,8 @@ class WordGraph:
         """The node at which rule ``name`` begins, if ``then`` follows it."""
         if name == "null":
             return then
+        if name == "void":
+            return self._node()
         if name not in self._rules:
             raise GrammarError(f"no rule <{name}>")
         key = (name, then)
@@ -107,6 +112,8 @@ class WordGraph:
     def _item(self, tokens: Sequence[str], then: int) -> int:
         first, last = tokens[0], tokens[-1]
         if last in ("+", "*"):
+            if len(tokens) == 1:
+                raise GrammarError(f"{last!r} follows nothing that could be said again")
             again = self._node(free=[then])
             begin = self._item(tokens[:-1], again)
             self._free[again].append(begin)
