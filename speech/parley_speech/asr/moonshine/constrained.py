@@ -114,8 +114,8 @@ class Constraint:
         return [way for way in going_on[:BEAM] if way[0] > bar]
 
     def _ended(self, state: State, log_p: float, sounding_ms: float) -> Sentence | None:
-        """With the fewest and shortest words that these tokens may be: a "2" that no figure followed
-        is no "twenty"."""
+        """With the fewest and shortest words that these tokens may be: a "2" that no figure
+        followed is no "twenty"."""
         whole = [words for place, words in state if self._may_stop(place)]
         ended = whole or [words for place, words in state if not place.rest]
         words = min(ended, key=lambda words: (len(words), sum(map(len, words)), words), default=())
