@@ -18,16 +18,11 @@ from parley_speech.asr.moonshine.spelling import (
     read_pieces,
 )
 from speech.moonshine_ears import moonshine, needs_moonshine
-
-SPECIALS = [b"<unk>", b"<s>", b"</s>"]
-LETTERS = [bytes([c]) for c in range(33, 127)]
+from speech.moonshine_script import LETTERS, SPECIALS, small_spelling
 
 
 def small() -> Spelling:
-    """A vocabulary that one can overlook: signs, and a few pairs of them in the order in which
-    they are merged."""
-    pairs = ["th", "he", "the", "er", "ther", f"{SPACE}the", "12"]
-    return Spelling([*SPECIALS, SPACE.encode(), *LETTERS, *(p.encode() for p in pairs)])
+    return small_spelling("th", "he", "the", "er", "ther", f"{SPACE}the", "12")
 
 
 def spelled(spelling: Spelling, text: str) -> list[str]:
