@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from parley_speech.overlap_lexicon import Words, classify
 from parley_speech.types import (
     FRAME_MS,
     Cleaned,
@@ -71,14 +72,19 @@ class EarPolicy:
     A grammar's wrong match has 0.07; open English has 0.3 as long as it is unproven."""
     trust_short_evidence: float = 0.75
     """... of one or two words that are to decide about an overlap before they are final."""
+    trust_nod: float = 0.4
+    """... of words that are nothing but a nod: to believe one too many costs a moment, to miss one
+    stops the agent."""
 
     def trusts(self, text: str, confidence: float) -> bool:
         bar = self.trust if len(text.split()) < 3 else self.trust_long
         return confidence >= bar
 
     def trusts_as_evidence(self, text: str, confidence: float) -> bool:
-        short = len(text.split()) < 3
-        return confidence >= (self.trust_short_evidence if short else self.trust)
+        words = text.split()
+        if classify(words) is Words.BACKCHANNEL:
+            return confidence >= self.trust_nod
+        return confidence >= (self.trust_short_evidence if len(words) < 3 else self.trust)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class Ears:
         turn_end: TurnEndSense | None = None,
         wording: Callable[[str], float | None] | None = None,
     ) -> None:
-        """``wording``: P(the turn is finished | these words), where no grammar tells."""
+        """``wording``: P(the turn is finished | these words), where no mind tells."""
         self.policy = policy or EarPolicy()
         self._vad = vad
         self._asr = recognizer
@@ -282,10 +288,9 @@ class Ears:
 
     @property
     def wording(self) -> float | None:
-        """P(the turn is finished | the words so far) by a guess at open words."""
-        if self._wording is None or not self.open_speech:
-            return None
-        return self._wording(self.text)
+        """P(the turn is finished | the words so far) by a guess at open words. In a grammar, too:
+        a recogniser may hear words that it does not hold."""
+        return None if self._wording is None else self._wording(self.text)
 
     def _trusted_words(self) -> tuple[str, ...]:
         """A grammar finds words in any noise; only those it is sure of say what a sound is."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from parley.minds import flow_match, flow_text
+from parley.minds.flow_grammar import ASIDES
 from parley.minds.flow_match import Match, Pattern
 from parley.minds.flow_slots import Heard, SlotSpec
 
@@ -39,6 +40,8 @@ def completeness(patterns: Sequence[Pattern], text: str) -> float | None:
     opened = _opened(patterns, heard, found[1] if found is not None and whole else None)
     if whole and found is not None and patterns[found[0]] in opened:
         whole = False  # it fits already, but more of it is to come
+    if opened and not whole and " ".join(flow_text.words(text)) in ASIDES:
+        return EITHER  # a "no" may be all of it, though a phrase begins with it
     if opened:
         asks_for_slot = any(pattern.slots for pattern in opened)
         same = found is not None and all(p.slots == patterns[found[0]].slots for p in opened)

@@ -37,14 +37,19 @@ def levels_db(pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
     return out
 
 
-def sounding(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which of these frames hold the voice."""
+def sounding(levels: npt.NDArray[np.float64], loudest_db: float = -100.0) -> npt.NDArray[np.bool_]:
+    """Which of these frames hold the voice. ``loudest_db``: of what the same voice said before."""
     if not len(levels):
         return np.zeros(0, bool)
-    loudest = np.percentile(levels, 95)
-    bar = max(loudest - LOUD_DB, np.percentile(levels, 5) + ABOVE_QUIET_DB)
+    loudest = max(loud_db(levels), loudest_db)
+    bar = max(loudest - LOUD_DB, float(np.percentile(levels, 5)) + ABOVE_QUIET_DB)
     out: npt.NDArray[np.bool_] = levels >= min(bar, loudest)
     return out
+
+
+def loud_db(levels: npt.NDArray[np.float64]) -> float:
+    """The level of the loudest twentieth of these frames."""
+    return float(np.percentile(levels, 95))
 
 
 def sounding_ms(loud: npt.NDArray[np.bool_]) -> int:
