@@ -36,8 +36,11 @@ BYTES_PER_MS = 32
 FRAME_BYTES = 2 * MIC_FRAME
 QUIET_FRAMES = 3
 """After so many frames without the voice it may have ended."""
-CADENCE_MS = ((1200, 160), (4000, 320), (math.inf, 640))
-"""A piece of up to so many ms is decoded again after so many more."""
+CADENCE_MS = {
+    True: ((1200, 160), (math.inf, 640)),
+    False: ((1200, 160), (4000, 320), (math.inf, 640)),
+}
+"""A piece of up to so many ms is decoded again after so many more, in a grammar or not."""
 PAUSE_FRAMES = 15
 """After so many quiet frames a voice begins a new piece ..."""
 LEAD_FRAMES = 10
@@ -299,7 +302,7 @@ def _unfinished(piece: _Piece, least: float) -> Begun:
 
 def _cadence_ms(now: _Utterance) -> int:
     ms = (len(now.pcm) - now.piece.first) / BYTES_PER_MS
-    return next(every for longest, every in CADENCE_MS if ms <= longest)
+    return next(every for longest, every in CADENCE_MS[bool(now.source)] if ms <= longest)
 
 
 def models(options: Mapping[str, Any]) -> MoonshineModels:
