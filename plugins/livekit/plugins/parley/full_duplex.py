@@ -21,6 +21,7 @@ from parley.dialogue import events as ev
 from parley.dialogue.policy import FloorPolicy
 from parley.minds.base import Mind
 from parley.minds.filler import FillerPolicy
+from parley_speech.asr.choice import AUTO
 from parley_speech.types import Synthesizer
 
 logger = logging.getLogger("livekit.plugins.parley")
@@ -52,7 +53,7 @@ class FullDuplex(llm.RealtimeModel):
         *,
         mind: str | Mind = "flow",
         voice: str | Synthesizer = "espeak",
-        asr: str = "pocketsphinx",
+        asr: str = AUTO,
         vad: str = "fusion",
         flow: str | None = None,
         base_url: str | None = None,

@@ -5,7 +5,7 @@ is decoded when is all that matters:
 
 - **while somebody speaks** now and then (``CADENCE_MS``), for words that may already tell
   something. Each decoding takes the one before for a guess;
-- **as soon as the voice is quiet**, 60 ms after its end and before anybody asked: if nothing
+- **as soon as the voice is quiet**, 40 ms after its end and before anybody asked: if nothing
   follows, these are the final words, and they are there when they are asked for. A grammar is asked
   only here: the beginning of a sentence says little about which one it is;
 - who goes on after a pause begins a new **piece**, in a grammar one that goes on with the sentence.
@@ -34,10 +34,10 @@ from parley_speech.types import FRAME_MS, MIC_FRAME
 
 BYTES_PER_MS = 32
 FRAME_BYTES = 2 * MIC_FRAME
-QUIET_FRAMES = 3
+QUIET_FRAMES = 2
 """After so many frames without the voice it may have ended."""
 CADENCE_MS = {
-    True: ((1200, 160), (math.inf, 640)),
+    True: ((1200, 160), (math.inf, 1280)),
     False: ((1200, 160), (4000, 320), (math.inf, 640)),
 }
 """A piece of up to so many ms is decoded again after so many more, in a grammar or not."""
