@@ -8,6 +8,7 @@ overlap classifier, floor, ledger.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from parley_speech.registry import load
 from parley_speech.remote import voice_of
 from parley_speech.turn_end.wording import p_finished
 from parley_speech.types import Recognizer, Synthesizer, Vad
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Engines:
 
     async def _start(self) -> None:
         await asyncio.gather(self._mind.start(), self._voice.start(), self._asr.start())
+        parts = (self._mind, self._voice, self._asr)
+        logger.info("loaded: %s", ", ".join(type(part).__name__ for part in parts))
 
     def preload(self) -> None:
         """Read what is slow to read, in a process that has no event loop yet."""
