@@ -15,7 +15,9 @@ from parley_speech.asr.moonshine.recognizer import HELP, find_model
 from parley_speech.types import FRAME_MS, MIC_FRAME, MIC_HZ, EngineUnavailable, Grammar, Hypothesis
 
 AUDIO = Path(__file__).parents[1] / "data/audio"
-DESK = Grammar("desk", "i'd like to check my order status [please] | goodbye | hours")
+DESK = Grammar(
+    "desk", "i'd like to check my order status [please] | thank you [very much] | goodbye | yes"
+)
 PAUSE_MS = 300
 needs_moonshine = pytest.mark.skipif(find_model() is None, reason=HELP)
 
@@ -58,13 +60,13 @@ async def test_two_runs_are_the_same() -> None:
     """The same hypotheses at the same times, by another recogniser as well as by this one, which
     has read the grammar already."""
     one, other = await started(), await started()
-    clips = ("caller_order_status", "human_goodbye")
+    clips = ("caller_thank_you", "human_goodbye")
     runs = [recognise(recognizer, *clips) for recognizer in (one, one, other)]
     assert runs[0] == runs[1] == runs[2]
     finals = [h.text for _, h in runs[0] if h.final]
-    assert finals == ["i'd like to check my order status please", "goodbye"]
+    assert finals == ["thank you very much", "goodbye"]
     assert [h.utterance for _, h in runs[0] if h.final] == [0, 1]
-    assert sum(not h.final for _, h in runs[0]) >= 3
+    assert sum(not h.final for _, h in runs[0]) >= 2
 
 
 @needs_moonshine
@@ -73,7 +75,7 @@ async def test_a_slower_machine_is_later() -> None:
     fewer in between."""
     quick, slow = Pace(), dataclasses.replace(Pace(), encode=0.18, step_ms=55.0, row_ms=18.0)
     early = recognise(await started(quick), "caller_order_status")
-    late = recognise(await started(slow), "caller_order_status", tail_s=10.0)
+    late = recognise(await started(slow), "caller_order_status", tail_s=6.0)
     assert early[-1][1].final and late[-1][1].final
     assert early[-1][1].text == late[-1][1].text
     assert late[0][0] > early[0][0]
@@ -85,10 +87,10 @@ async def test_a_slower_machine_is_later() -> None:
 async def test_every_price_counts() -> None:
     """A first word comes later if only one of them is raised."""
     usual = Pace()
-    first_ms = recognise(await started(usual), "human_goodbye")[0][0]
+    first_ms = recognise(await started(usual), "caller_yes")[0][0]
     for part in ("encode", "step_ms", "row_ms", "way_ms"):
         dear = dataclasses.replace(usual, **{part: 12 * getattr(usual, part)})
-        assert recognise(await started(dear), "human_goodbye")[0][0] > first_ms, part
+        assert recognise(await started(dear), "caller_yes")[0][0] > first_ms, part
 
 
 @needs_moonshine

@@ -160,6 +160,13 @@ def test_a_better_ending_is_waited_for() -> None:
     assert words(likeliest(ORDER, {"thank you very much": 0.3, "thank you": 0.7})) == "thank you"
 
 
+def test_a_search_ends_with_the_sentence() -> None:
+    """Though there was room for many more tokens."""
+    script = Script(SPELLING, {"Thank you": 1.0})
+    assert words(constraint(ORDER).likeliest(script.speech(500), 1000)) == "thank you"
+    assert script.work.steps <= len(" thank you") + 3
+
+
 @pytest.mark.parametrize("text", ["Elephants walk to Rome", "....", "", "Zzzzzzzzzzz"])
 def test_what_is_not_in_the_grammar_is_none_or_far_from_likely(text: str) -> None:
     found = likeliest(ORDER, text)

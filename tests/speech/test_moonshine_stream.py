@@ -30,7 +30,7 @@ OPEN = {
 IN_GRAMMAR = {
     "caller_order_status": ORDER_STATUS,
     "caller_help_me": "can you help me with something",
-    "caller_yes": "yes",
+    "caller_thank_you": "thank you very much",
 }
 
 
@@ -96,7 +96,7 @@ def test_who_goes_on_after_a_pause_is_heard_as_well() -> None:
     assert words_of(final.text) == f"{OPEN['human_queue_thankyou']} {OPEN['human_transfer']}"
 
 
-@pytest.mark.parametrize("name", list(OPEN)[:4])
+@pytest.mark.parametrize("name", ["human_queue_thankyou", "caller_weather_question"])
 def test_the_size_of_the_pieces_does_not_matter_in_open_english(name: str) -> None:
     """20 ms, 100 ms, or all at once. Punctuation may differ: other sounds were guesses for it."""
     assert [words_of(t) for t in in_pieces_of(name, None, 1, 5, 1000)] == [OPEN[name]] * 3
@@ -152,10 +152,14 @@ def test_times_go_on_over_a_pause() -> None:
 LONG = [*OPEN, "human_transfer", "human_queue_thankyou", "human_pls_hold_while_try"]
 
 
-@pytest.mark.parametrize("gap_ms", [40, 600])
-def test_a_long_sound_keeps_its_words_and_no_decoding_grows_with_it(gap_ms: int) -> None:
-    """More than 20 s: without a pause that one could name, and with pauses."""
-    pcm = np.concatenate([part for name in LONG for part in (clip(name), quiet(gap_ms))])
+GAPS_MS = [40, 40, 40, 40, 40, 600, 40, 600, 0]
+"""Behind each: the first ten seconds have no pause that one could name."""
+
+
+def test_a_long_sound_keeps_its_words_and_no_decoding_grows_with_it() -> None:
+    """More than 20 s."""
+    parts = [(clip(name), quiet(gap)) for name, gap in zip(LONG, GAPS_MS, strict=True)]
+    pcm = np.concatenate([sound for part in parts for sound in part])
     assert len(pcm) > 20 * MIC_HZ
     listener = Listener()
     listener.begin()
@@ -295,7 +299,7 @@ def test_a_grammar_is_read_once() -> None:
 
 def test_streams_share_a_model_and_nothing_else() -> None:
     """Frames of two calls in turn."""
-    sounds = [in_a_room(clip("caller_order_status")), in_a_room(clip("caller_check_order_12345"))]
+    sounds = [in_a_room(clip("caller_order_status")), in_a_room(clip("caller_help_me"))]
     alone = []
     for sound in sounds:
         listener = Listener(FRONT_DESK)
