@@ -53,6 +53,9 @@ FEW_WORDS, FEW_WORDS_NOISE = 2, 0.05
 """So few words that want the floor are a grammar's guess wherever the network thinks of a noise, be
 it as little as this: a front desk's makes "no" of many a bark. Below 0.01 for each of 34 that were
 said and understood, 0.31 or more for all that were found in 90 barks and other noises."""
+SURE_WORDS = 0.85
+"""... unless the recogniser is so sure of them. No word in 110 noises was, a clear "no" is (0.91 to
+0.98, Moonshine in a grammar)."""
 VOICED = 0.35
 """Probability of a voice in a frame of a sound that goes on, as in SpeechGate's ``off``."""
 ONSET_DEPTH, ONSET_RISE = 7.0, 1.4
@@ -90,6 +93,7 @@ class OverlapClassifier:
         self._steps = self._own = 0  # frames since begin, and those of our own voice among them
         self._before = self._posterior = NOTHING_KNOWN
         self._words: tuple[str, ...] = ()
+        self._sure = False
         self._loudness = Loudness()
 
     def begin(self, t_ms: int) -> None:
@@ -103,12 +107,14 @@ class OverlapClassifier:
         self._clear()
         self.begun_ms = None
 
-    def hear(self, words: Sequence[str]) -> None:
-        """All words of the recogniser's hypothesis for this sound so far, replacing the earlier.
+    def hear(self, words: Sequence[str], confidence: float = 0.0) -> None:
+        """All words of the recogniser's hypothesis for this sound so far, replacing the earlier,
+        and how sure it is of them.
 
         Words that come between overlaps belong to none and are not kept."""
         if self.begun_ms is not None:
             self._words = tuple(words)
+            self._sure = confidence >= SURE_WORDS
 
     def turn(self, frame: Pcm, voice: bool) -> None:
         """One microphone frame (320,) of the user's own turn, and whether their voice sounds: what
@@ -185,7 +191,8 @@ class OverlapClassifier:
 
     def _kind_of_words(self) -> Words:
         kind = classify(self._words, self._language)
-        guessed = len(self._words) <= FEW_WORDS and self._posterior.noise > FEW_WORDS_NOISE
+        few = len(self._words) <= FEW_WORDS and not self._sure
+        guessed = few and self._posterior.noise > FEW_WORDS_NOISE
         return Words.NONE if guessed and kind is not Words.BACKCHANNEL else kind
 
 

@@ -34,7 +34,7 @@ class Classifier(DurationOverlap):
         self.began.append(t_ms)
         self.words = ()
 
-    def hear(self, words: tuple[str, ...]) -> None:
+    def hear(self, words: tuple[str, ...], confidence: float = 0.0) -> None:
         self.words = words
 
 

@@ -244,7 +244,7 @@ class WordOverlap(DurationOverlap):
         super().begin(t_ms)
         self.words: tuple[str, ...] = ()
 
-    def hear(self, words: tuple[str, ...]) -> None:
+    def hear(self, words: tuple[str, ...], confidence: float = 0.0) -> None:
         self.words = words
 
 

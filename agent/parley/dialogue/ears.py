@@ -43,7 +43,7 @@ class OverlapSense(Protocol):
     def begin(self, t_ms: int) -> None: ...
     def turn(self, frame: Pcm, voice: bool) -> None: ...
     def step(self, frame: Pcm, p_voice: float, echo: float) -> OverlapEvidence: ...
-    def hear(self, words: Sequence[str]) -> None: ...
+    def hear(self, words: Sequence[str], confidence: float = 0.0) -> None: ...
     def end(self) -> None: ...
 
 
@@ -141,6 +141,8 @@ class Ears:
         self._partial_of = -1
         self._supposed: Hypothesis | None = None
         """The latest partial as it came."""
+        self._confidence = 0.0
+        """Of the latest words."""
         self._taken: dict[int, str] = {}
         """Words already taken of utterances that are not final yet."""
         self._changed = False
@@ -230,7 +232,7 @@ class Ears:
         again, self._in_overlap = self._in_overlap, True
         self._overlap.begin(t_ms)
         if again:
-            self._overlap.hear(self._trusted_words())
+            self._overlap.hear(self._trusted_words(), self._confidence)
 
     def _end_overlap(self) -> None:
         if self._in_overlap and self._overlap is not None:
@@ -248,6 +250,7 @@ class Ears:
     def _poll(self) -> None:
         before, news = self.text, self._asr.poll()
         for h in news:
+            self._confidence = h.confidence
             text = _remainder(self._taken.get(h.utterance, ""), h.text)
             if h.final:
                 self._close(h, text)
@@ -257,7 +260,7 @@ class Ears:
         self._changed |= self.text != before
         # The same words once more count for more when they are final.
         if news and self._in_overlap and self._overlap is not None:
-            self._overlap.hear(self._trusted_words())
+            self._overlap.hear(self._trusted_words(), self._confidence)
 
     def _close(self, h: Hypothesis, text: str) -> None:
         self._owed = max(0, self._owed - 1)

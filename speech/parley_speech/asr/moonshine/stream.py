@@ -27,7 +27,14 @@ from parley_speech.asr.grammar import GrammarError
 from parley_speech.asr.heard import Heard
 from parley_speech.asr.moonshine import tempo
 from parley_speech.asr.moonshine.constrained import Constraint
-from parley_speech.asr.moonshine.hearing import ENOUGH, Found, TimedWord, decode, timed
+from parley_speech.asr.moonshine.hearing import (
+    ENOUGH,
+    UNFINISHED,
+    Found,
+    TimedWord,
+    decode,
+    timed,
+)
 from parley_speech.asr.moonshine.model import Moonshine
 from parley_speech.asr.moonshine.word_graph import WordGraph
 from parley_speech.types import FRAME_MS, MIC_FRAME
@@ -55,8 +62,6 @@ CUT_FROM_MS, CUT_TO_MS = 4_000, 9_000
 """... where it is quietest between these."""
 HUSH_FRAMES = 6
 """Frames of which the quietest run is looked for."""
-UNFINISHED_FROM = 0.25
-"""Confidence of an unfinished sentence with which the next utterance may go on."""
 MOST_GRAMMARS = 24
 
 Begun = tuple[tuple[str, ...], ...]
@@ -111,18 +116,24 @@ class MoonshineModels:
 
     def __init__(self, model: Moonshine) -> None:
         self.model = model
-        self._constraints: dict[str, Constraint] = {}
+        self._constraints: dict[str, Constraint | GrammarError] = {}
 
     def decoder(self) -> MoonshineStream:
         return MoonshineStream(self)
 
     def constraint(self, source: str) -> Constraint:
-        """Of a grammar. Raises GrammarError."""
+        """Of a grammar. Raises GrammarError, for the same one once more without reading it."""
         if source not in self._constraints:
             while len(self._constraints) >= MOST_GRAMMARS:
                 del self._constraints[next(iter(self._constraints))]
-            self._constraints[source] = Constraint(WordGraph(source), self.model.spelling)
-        return self._constraints[source]
+            try:
+                self._constraints[source] = Constraint(WordGraph(source), self.model.spelling)
+            except GrammarError as error:
+                self._constraints[source] = error
+        found = self._constraints[source]
+        if isinstance(found, GrammarError):
+            raise found
+        return found
 
 
 class MoonshineStream:
@@ -140,11 +151,17 @@ class MoonshineStream:
 
     def prepare(self, source: str) -> None:
         """A grammar that cannot be read is a problem; open English takes its place."""
-        self._constraint(source)
+        if not source:
+            return
+        try:
+            self._models.constraint(source)
+        except GrammarError as error:
+            self.problems.append(f"a grammar could not be read: {error}: {source[:300]!r}")
 
     def begin(self, number: int, source: str) -> None:
         if self._now is not None:
             raise ValueError(f"utterance {number} begins before {self._now.number} has ended")
+        self.prepare(source)
         begun = self._unfinished
         self._now = _Utterance(number, source, _Piece(begun=begun), undone=begun)
 
@@ -212,7 +229,7 @@ class MoonshineStream:
         if now.source and now.done and now.piece.found.confidence < ENOUGH:
             self._undo(now)
         self._now = None
-        self._unfinished = _unfinished(now.piece, UNFINISHED_FROM) if now.source else ()
+        self._unfinished = _unfinished(now.piece, UNFINISHED) if now.source else ()
         return self._heard(now, final=True)
 
     def _undo(self, now: _Utterance) -> None:
@@ -283,12 +300,10 @@ class MoonshineStream:
         return Heard(now.number, " ".join(w[0] for w in words), final, words, trust)
 
     def _constraint(self, source: str) -> Constraint | None:
-        if not source:
-            return None
+        """None in open English, and for a grammar that was a problem."""
         try:
-            return self._models.constraint(source)
-        except GrammarError as error:
-            self.problems.append(f"a grammar could not be read: {error}: {source[:300]!r}")
+            return self._models.constraint(source) if source else None
+        except GrammarError:
             return None
 
 

@@ -17,8 +17,10 @@ SLOWEST_MS, FASTEST_MS = 140, 30
 SPARE_MS = 450
 """What a slow sentence may take besides: a hesitation, the length of a single word."""
 NATS_PER_S = 4.0
-LOUD_DB = 25.0
+LOUD_DB = 30.0
 """Below the loudest frames, and 6 dB above the quietest: what sounds there is the voice."""
+QUIETEST_DB = -65.0
+"""A line that is muted has no voice."""
 ABOVE_QUIET_DB = 6.0
 
 
@@ -43,7 +45,7 @@ def sounding(levels: npt.NDArray[np.float64], loudest_db: float = -100.0) -> npt
         return np.zeros(0, bool)
     loudest = max(loud_db(levels), loudest_db)
     bar = max(loudest - LOUD_DB, float(np.percentile(levels, 5)) + ABOVE_QUIET_DB)
-    out: npt.NDArray[np.bool_] = levels >= min(bar, loudest)
+    out: npt.NDArray[np.bool_] = levels >= max(min(bar, loudest), QUIETEST_DB)
     return out
 
 
