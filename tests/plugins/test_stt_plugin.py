@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Literal
@@ -397,8 +398,15 @@ def test_it_says_what_it_can() -> None:
 # --- real speech, and a stock session -------------------------------------------------------
 
 
-async def test_real_speech_becomes_text() -> None:
-    engine = STT()
+def spoken_words(text: str) -> list[str]:
+    """As they are spoken: one engine writes capitals and punctuation, another none."""
+    return re.findall(r"[a-z']+", text.lower())
+
+
+@pytest.mark.parametrize("name", ["auto", "pocketsphinx"])
+async def test_real_speech_becomes_text(name: str) -> None:
+    engine = STT(name)
+    assert engine.model in ("moonshine", "pocketsphinx")
     spoken = np.concatenate((silence(400), clip("human_conf_getpin"), silence(800)))
     async with engine.stream() as stream:
         for frame in to_frames(spoken, 16_000):
@@ -410,7 +418,7 @@ async def test_real_speech_becomes_text() -> None:
 
     (final,) = [event for event in found if event.type is FINAL]
     (data,) = final.alternatives
-    assert data.text == "please enter the conference pin number"
+    assert spoken_words(data.text) == ["please", "enter", "the", "conference", "pin", "number"]
     assert [str(word) for word in data.words or []] == data.text.split()
     assert 0.4 < data.start_time < data.end_time < len(spoken) / 16_000 + 1
     assert kinds(found)[0] is START
@@ -451,6 +459,6 @@ async def test_a_stock_session_hears_real_speech(turns: Literal["stt", "vad"]) -
     await session.aclose()
     await engine.aclose()
 
-    assert transcripts[-1].transcript == "one moment please"
+    assert spoken_words(transcripts[-1].transcript) == ["one", "moment", "please"]
     assert any(not event.is_final for event in transcripts)
     assert states[:2] == ["speaking", "listening"]
