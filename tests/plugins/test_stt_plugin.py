@@ -403,10 +403,18 @@ def spoken_words(text: str) -> list[str]:
     return re.findall(r"[a-z']+", text.lower())
 
 
+async def warmed(engine: STT) -> None:
+    """Loaded before anybody speaks: what is said until then comes late, in one piece."""
+    engine.prewarm()
+    assert engine._starting is not None
+    await engine._starting
+
+
 @pytest.mark.parametrize("name", ["auto", "pocketsphinx"])
 async def test_real_speech_becomes_text(name: str) -> None:
     engine = STT(name)
     assert engine.model in ("moonshine", "pocketsphinx")
+    await warmed(engine)
     spoken = np.concatenate((silence(400), clip("human_conf_getpin"), silence(800)))
     async with engine.stream() as stream:
         for frame in to_frames(spoken, 16_000):
@@ -431,6 +439,7 @@ async def test_a_stock_session_hears_real_speech(turns: Literal["stt", "vad"]) -
     rate_hz = 48_000
     speech = np.concatenate((silence(500, rate_hz), clip("human_one_moment_please", rate_hz)))
     engine = STT()
+    await warmed(engine)
     session = AgentSession[None](
         stt=engine,
         vad=VAD() if turns == "vad" else None,
