@@ -428,7 +428,7 @@ async def test_real_speech_becomes_text(name: str) -> None:
     (data,) = final.alternatives
     assert spoken_words(data.text) == ["please", "enter", "the", "conference", "pin", "number"]
     assert [str(word) for word in data.words or []] == data.text.split()
-    assert 0.4 < data.start_time < data.end_time < len(spoken) / 16_000 + 1
+    assert 0.3 < data.start_time < data.end_time < len(spoken) / 16_000 + 1
     assert kinds(found)[0] is START
     assert INTERIM in kinds(found)
     assert kinds(found)[-3:] == [FINAL, END, USAGE]
