@@ -24,6 +24,7 @@ from parley_speech.asr.moonshine.recognizer import (
     VARIABLE,
     MoonshineRecognizer,
     find_model,
+    usual_workers,
 )
 from parley_speech.types import MIC_FRAME, EngineUnavailable, Grammar, Hypothesis
 from speech.asr_speaker import FRONT_DESK, LEAD_MS, clip, final_of, in_a_room, push, say
@@ -36,7 +37,7 @@ ORDER = "i'd like to check my order status please"
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def recognizer() -> AsyncIterator[MoonshineRecognizer]:
-    recognizer = MoonshineRecognizer()
+    recognizer = MoonshineRecognizer(workers=1)
     await recognizer.start()
     yield recognizer
     await recognizer.aclose()
@@ -159,7 +160,7 @@ async def test_nothing_is_lost_with_a_child_and_nothing_said_is_in_the_log(
 ) -> None:
     """Killed in the middle of an utterance, and of a call whose earlier words are told already."""
     caplog.set_level(logging.DEBUG)
-    recognizer = MoonshineRecognizer()
+    recognizer = MoonshineRecognizer(workers=1)
     await recognizer.start()
     (pid,) = recognizer.pids
     await recognizer.start()
@@ -249,7 +250,7 @@ async def test_the_variable_goes_before_the_package(
         (tmp_path / name).symlink_to(FOLDER / name)
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert find_model() == tmp_path
-    recognizer = MoonshineRecognizer()
+    recognizer = MoonshineRecognizer(workers=1)
     await recognizer.start()
     stream = recognizer.stream(FRONT_DESK)
     assert (await say(stream, clip("human_goodbye"))).text == "goodbye"
@@ -288,3 +289,13 @@ async def test_another_model_needs_a_licence_that_permits(
     assert ENCODER in await refused(MoonshineRecognizer(folder=tmp_path, licence="MIT"))
     monkeypatch.setenv(LICENCE, "MIT")
     assert ENCODER in await refused(MoonshineRecognizer(folder=tmp_path))
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(None, 1), (1, 1), (2, 1), (8, 2), (64, 4)])
+async def test_there_is_a_worker_for_every_four_cores(
+    cores: int | None, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert usual_workers() == workers
+    assert len(MoonshineRecognizer()._workers) == workers
+    assert len(MoonshineRecognizer(workers=3)._workers) == 3

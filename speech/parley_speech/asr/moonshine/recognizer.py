@@ -36,20 +36,22 @@ HELP = (
 
 class MoonshineRecognizer(ChildRecognizer):
     """Recognises English for any number of streams, in ``workers`` child processes of about
-    220 MB; a stream costs next to no memory. ``threads``: of each worker. ``licence`` of the model,
-    where it is another one than the wheel's."""
+    220 MB; a stream costs next to no memory, and a tenth of a core in a call. None: a worker for
+    every four cores, at most four. ``threads``: of each worker. ``licence`` of the model, where it
+    is another one than the wheel's."""
 
     def __init__(
         self,
         *,
         folder: Path | None = None,
-        workers: int = 1,
+        workers: int | None = None,
         threads: int = 1,
         licence: str | None = None,
     ) -> None:
         self._folder = folder or find_model()
         self._licence = licence or os.environ.get(LICENCE, "")
-        super().__init__("moonshine", {"folder": str(self._folder), "threads": threads}, workers)
+        options = {"folder": str(self._folder), "threads": threads}
+        super().__init__("moonshine", options, usual_workers() if workers is None else workers)
 
     def _check(self) -> None:
         if self._folder is None or not (self._folder / DECODER).is_file():
@@ -59,6 +61,11 @@ class MoonshineRecognizer(ChildRecognizer):
             check_licence(KNOWN.get(digest, self._licence), f"the model in {self._folder}")
         except LicenceRefused as refusal:
             raise EngineUnavailable(f"{refusal} ({LICENCE} states it)") from refusal
+
+
+def usual_workers() -> int:
+    """One for every four cores, at least one and at most four."""
+    return min(max((os.cpu_count() or 1) // 4, 1), 4)
 
 
 @functools.cache
