@@ -65,7 +65,7 @@ class STT(stt.STT[str]):
 
     def __init__(
         self,
-        engine: str | speech.Recognizer = AUTO,
+        engine: str | speech.Recognizer | None = None,
         *,
         vad: Callable[[], speech.Vad] = SileroVad,
         grammar: Grammar | None = None,
@@ -82,8 +82,8 @@ class STT(stt.STT[str]):
         self._vad, self._grammar, self._language = vad, grammar, LanguageCode(language)
         self._engine: speech.Recognizer
         self._owned = True
-        if isinstance(engine, str):
-            self._model = resolved(engine)
+        if engine is None or isinstance(engine, str):
+            self._model = resolved(engine or AUTO)
             self._engine = registry.load("asr", self._model)()
         else:
             self._engine, self._model = engine, type(engine).__name__

@@ -67,6 +67,7 @@ MOST_GRAMMARS = 24
 Begun = tuple[tuple[str, ...], ...]
 """Words of sentences that may be gone on with."""
 Loud = npt.NDArray[np.bool_]
+Levels = npt.NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -74,7 +75,7 @@ class _Piece:
     """What is decoded in one go."""
 
     first: int = 0
-    """Its first byte in the utterance."""
+    """Its first byte in the utterance, where a frame begins."""
     begun: Begun = ()
     found: Found = field(default_factory=Found)
     guess: tuple[int, ...] = ()
@@ -99,6 +100,8 @@ class _Utterance:
     taken: int = 0
     told: str = ""
     ended: bool = False
+    _levels: Levels = field(default_factory=lambda: np.zeros(0))
+    """Of its whole frames, as far as they were asked for."""
 
     @property
     def sound(self) -> npt.NDArray[np.int16]:
@@ -108,7 +111,16 @@ class _Utterance:
     @property
     def loud(self) -> Loud:
         """Which of its frames hold the voice."""
-        return tempo.sounding(tempo.levels_db(self.sound), self.loudest_db)
+        return tempo.sounding(self.levels, self.loudest_db)
+
+    @property
+    def levels(self) -> Levels:
+        """Of its frames, in dB; each is measured once, though they are asked for every 20 ms."""
+        known = len(self._levels)
+        if len(self.pcm) >= (known + 1) * FRAME_BYTES:
+            fresh = np.frombuffer(self.pcm, "<i2")[known * MIC_FRAME :]
+            self._levels = np.concatenate([self._levels, tempo.levels_db(fresh)])
+        return self._levels[self.piece.first // FRAME_BYTES :]
 
 
 class MoonshineModels:
@@ -261,7 +273,7 @@ class MoonshineStream:
 
     def _cut(self, now: _Utterance) -> None:
         """The first words of a long piece are done with."""
-        levels = tempo.levels_db(now.sound)
+        levels = now.levels
         first, last = CUT_FROM_MS // FRAME_MS, CUT_TO_MS // FRAME_MS
         around = np.convolve(levels[first:last], np.ones(HUSH_FRAMES) / HUSH_FRAMES, "valid")
         at = first + int(around.argmin()) + HUSH_FRAMES // 2
@@ -272,7 +284,7 @@ class MoonshineStream:
     def _close(self, now: _Utterance, size: int) -> None:
         """The piece was ``size`` bytes long; the next one begins behind it."""
         piece = now.piece
-        levels = tempo.levels_db(now.sound[: size // 2])
+        levels = now.levels[: size // FRAME_BYTES]
         loud = tempo.sounding(levels, now.loudest_db)
         now.loudest_db = max(now.loudest_db, tempo.loud_db(levels))
         words = timed(piece.found, loud, piece.first // BYTES_PER_MS)
@@ -292,8 +304,7 @@ class MoonshineStream:
 
     def _heard(self, now: _Utterance, *, final: bool) -> Heard:
         found = now.piece.found
-        loud = now.loud
-        last = timed(found, loud, now.piece.first // BYTES_PER_MS)
+        last = timed(found, now.loud, now.piece.first // BYTES_PER_MS)
         pieces = [*now.done, *([(last, found.confidence)] if last or not now.done else [])]
         words = tuple(word for piece, _ in pieces for word in piece)
         trust = sum(len(piece) * p for piece, p in pieces) / max(len(words), 1)
